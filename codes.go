@@ -1,0 +1,298 @@
+package devicegrant
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// UserCodeFormat says what user codes look like (RFC 8628 section 6.1).
+type UserCodeFormat struct {
+	// Alphabet is the characters a code is made of: 2 to 36 different ASCII
+	// digits and upper-case letters.
+	Alphabet string
+	// Length is the number of characters, at most 32. It is the least there are:
+	// codes get longer while more grants are live than this length can bear.
+	Length int
+	// Group is after how many characters a dash is shown; zero shows none.
+	Group int
+}
+
+// Ready-made formats.
+var (
+	// Base20 is the default and the RFC's own example: consonants only, so that
+	// no code spells a word, shown as WDJB-MJHT.
+	Base20 = UserCodeFormat{Alphabet: "BCDFGHJKLMNPQRSTVWXZ", Length: 8, Group: 4}
+	// Digits suits remote controls and telephones: 1234-5678-9012.
+	Digits = UserCodeFormat{Alphabet: "0123456789", Length: 12, Group: 4}
+	// Base32 is letters and digits without 0, O, 1 and I, shown as 7KQ4-M2XZ.
+	Base32 = UserCodeFormat{Alphabet: "23456789ABCDEFGHJKLMNPQRSTUVWXYZ", Length: 8, Group: 4}
+)
+
+const (
+	maxUserCodeLength = 32
+	// maxTyped bounds what is looked at of what a person typed, in bytes.
+	maxTyped = 256
+)
+
+func (f UserCodeFormat) validate() error {
+	switch {
+	case len(f.Alphabet) < 2:
+		return errors.New("UserCode.Alphabet must have at least two characters")
+	case f.Length < 1 || f.Length > maxUserCodeLength:
+		return fmt.Errorf("UserCode.Length is %d; set it from 1 to %d", f.Length, maxUserCodeLength)
+	case f.Group < 0:
+		return errors.New("UserCode.Group must not be negative")
+	}
+	for i, c := range f.Alphabet {
+		if !(c >= '0' && c <= '9' || c >= 'A' && c <= 'Z') || strings.ContainsRune(f.Alphabet[:i], c) {
+			return fmt.Errorf("UserCode.Alphabet: %q must be a digit or an upper-case letter and occur once", c)
+		}
+	}
+	return nil
+}
+
+// generate returns a uniformly random code of n characters. Bytes at or above the
+// largest multiple of the alphabet's size are rejected, so that no character is
+// likelier than another.
+func (f UserCodeFormat) generate(random io.Reader, n int) (string, error) {
+	limit := 256 - 256%len(f.Alphabet)
+	code := make([]byte, 0, maxUserCodeLength)
+	var buf [2 * maxUserCodeLength]byte
+	for len(code) < n {
+		if _, err := io.ReadFull(random, buf[:2*n]); err != nil {
+			return "", fmt.Errorf("devicegrant: making a user code: %w", err)
+		}
+		for _, b := range buf[:2*n] {
+			if int(b) < limit && len(code) < n {
+				code = append(code, f.Alphabet[int(b)%len(f.Alphabet)])
+			}
+		}
+	}
+	return string(code), nil
+}
+
+// display groups a code as it is printed on the device.
+func (f UserCodeFormat) display(code string) string {
+	if f.Group == 0 {
+		return code
+	}
+	var b strings.Builder
+	for i := range len(code) {
+		if i > 0 && i%f.Group == 0 {
+			b.WriteByte('-')
+		}
+		b.WriteByte(code[i])
+	}
+	return b.String()
+}
+
+// normalize returns the code that a person meant: case, spaces, dashes and any
+// other punctuation do not matter, nor do full-width forms (RFC 8628 section
+// 6.1). Everything that takes a user code goes through here. ok is false when it
+// cannot be a code of this format.
+func (f UserCodeFormat) normalize(typed string) (code string, ok bool) {
+	if len(typed) > maxTyped || !utf8.ValidString(typed) {
+		return "", false
+	}
+	buf := make([]byte, 0, maxUserCodeLength)
+	for _, r := range typed {
+		if ignorable(r) {
+			continue
+		}
+		r = fold(r)
+		if r >= utf8.RuneSelf || strings.IndexByte(f.Alphabet, byte(r)) < 0 || len(buf) == maxUserCodeLength {
+			return "", false
+		}
+		buf = append(buf, byte(r))
+	}
+	return string(buf), len(buf) >= f.Length
+}
+
+// ignorable is whatever may stand between the characters of a code: spaces of
+// any width, dashes, quotes and brackets, and invisible formatting such as the
+// marks that keyboards for right-to-left scripts put in.
+func ignorable(r rune) bool {
+	return unicode.IsSpace(r) || unicode.In(r, unicode.P, unicode.S, unicode.Zs, unicode.Cf)
+}
+
+// fold maps full-width forms to ASCII, the digits of the scripts whose keyboards
+// type their own to ASCII digits, and lower case to upper.
+func fold(r rune) rune {
+	if r >= '\uff01' && r <= '\uff5e' {
+		r -= '\uff01' - '!'
+	}
+	for _, zero := range [...]rune{'\u0660', '\u06f0', '\u0966'} { // Arabic, Persian, Devanagari
+		if r >= zero && r <= zero+9 {
+			return r - zero + '0'
+		}
+	}
+	if r >= 'a' && r <= 'z' {
+		r -= 'a' - 'A'
+	}
+	return r
+}
+
+// A device code is 48 bytes in base64url, and so 64 characters without padding:
+//
+//	32 random bytes | 4 bytes: latest possible deadline, Unix seconds | 12 bytes: tag
+//
+// The tag is the first 12 bytes of HMAC-SHA-256 over what precedes it. Whoever
+// makes codes up is turned away by it without the Store being asked, and so is
+// whoever polls for a code whose deadline has passed.
+const (
+	deviceCodeRandom = 32
+	deviceCodeSigned = deviceCodeRandom + 4
+	deviceCodeBytes  = deviceCodeSigned + 12
+	deviceCodeLength = deviceCodeBytes / 3 * 4
+)
+
+var deviceCodeEncoding = base64.RawURLEncoding.Strict()
+
+// keyring makes codes and tickets under the first key and takes those of all.
+type keyring []*key
+
+type key struct {
+	device sync.Pool // of *tagger
+	user   []byte
+	aead   cipher.AEAD
+}
+
+// tagger computes the tag of a device code without allocating.
+type tagger struct {
+	hmac hash.Hash
+	raw  [deviceCodeBytes]byte
+	sum  [sha256.Size]byte
+}
+
+const minKeyBytes = 32
+
+func newKeyring(secrets [][]byte) (keyring, error) {
+	if len(secrets) == 0 {
+		return nil, fmt.Errorf("Keys is empty; set it to at least one key of %d random bytes that all replicas share", minKeyBytes)
+	}
+	ring := make(keyring, len(secrets))
+	for i, secret := range secrets {
+		if len(secret) < minKeyBytes {
+			return nil, fmt.Errorf("Keys[%d] has %d bytes; use at least %d random ones", i, len(secret), minKeyBytes)
+		}
+		var err error
+		if ring[i], err = newKey(secret); err != nil {
+			return nil, fmt.Errorf("Keys[%d]: %w", i, err)
+		}
+	}
+	return ring, nil
+}
+
+// newKey derives a key for each use, so that none can be turned against another.
+func newKey(secret []byte) (*key, error) {
+	var derived [3][]byte
+	for i, use := range [...]string{"device code", "user code", "ticket"} {
+		var err error
+		if derived[i], err = hkdf.Key(sha256.New, secret, nil, "devicegrant "+use, minKeyBytes); err != nil {
+			return nil, err
+		}
+	}
+	block, err := aes.NewCipher(derived[2])
+	if err != nil {
+		return nil, err
+	}
+	k := &key{user: derived[1]}
+	k.device.New = func() any { return &tagger{hmac: hmac.New(sha256.New, derived[0])} }
+	k.aead, err = cipher.NewGCMWithRandomNonce(block)
+	return k, err
+}
+
+// userCodeDigest returns what a user code is stored as. A keyed digest: the few
+// bits of a user code would be guessed from a dump otherwise.
+func (k *key) userCodeDigest(code string) (d UserCodeDigest) {
+	mac := hmac.New(sha256.New, k.user)
+	mac.Write([]byte(code))
+	mac.Sum(d[:0])
+	return d
+}
+
+// newDeviceCode makes a device code whose grant is over at latest, whatever
+// happens to it.
+func (ring keyring) newDeviceCode(random io.Reader, latest time.Time) (string, DeviceCodeDigest, error) {
+	k := ring[0]
+	t := k.device.Get().(*tagger)
+	defer k.device.Put(t)
+	if _, err := io.ReadFull(random, t.raw[:deviceCodeRandom]); err != nil {
+		return "", DeviceCodeDigest{}, fmt.Errorf("devicegrant: making a device code: %w", err)
+	}
+	binary.BigEndian.PutUint32(t.raw[deviceCodeRandom:], uint32(latest.Unix())) //nolint:gosec // Good until 2106.
+	copy(t.raw[deviceCodeSigned:], t.tag())
+	return deviceCodeEncoding.EncodeToString(t.raw[:]), sha256.Sum256(t.raw[:]), nil
+}
+
+// openDeviceCode returns a device code's digest and its latest possible deadline.
+// ok is false when no key made it.
+func (ring keyring) openDeviceCode(code string) (digest DeviceCodeDigest, latest time.Time, ok bool) {
+	if len(code) != deviceCodeLength {
+		return digest, latest, false
+	}
+	for _, k := range ring {
+		t := k.device.Get().(*tagger)
+		if ok = t.decode(code) && hmac.Equal(t.tag(), t.raw[deviceCodeSigned:]); ok {
+			digest = sha256.Sum256(t.raw[:])
+			latest = time.Unix(int64(binary.BigEndian.Uint32(t.raw[deviceCodeRandom:])), 0)
+		}
+		k.device.Put(t)
+		if ok {
+			return digest, latest, true
+		}
+	}
+	return digest, latest, false
+}
+
+func (t *tagger) decode(code string) bool {
+	var src [deviceCodeLength]byte
+	copy(src[:], code)
+	n, err := deviceCodeEncoding.Decode(t.raw[:], src[:])
+	return err == nil && n == deviceCodeBytes
+}
+
+func (t *tagger) tag() []byte {
+	t.hmac.Reset()
+	t.hmac.Write(t.raw[:deviceCodeSigned])
+	return t.hmac.Sum(t.sum[:0])[:deviceCodeBytes-deviceCodeSigned]
+}
+
+// seal encrypts what a page hands to a browser to bring back, good until expires
+// and for one purpose. It is safe in a URL and in a form.
+func (ring keyring) seal(purpose string, expires time.Time, content []byte) string {
+	plain := binary.BigEndian.AppendUint64(nil, uint64(expires.UnixMicro())) //nolint:gosec // Read back the same way.
+	sealed := ring[0].aead.Seal(nil, nil, append(plain, content...), []byte(purpose))
+	return base64.RawURLEncoding.EncodeToString(sealed)
+}
+
+// unseal returns what seal was given; ok is false when it was for another
+// purpose, made under no key of ours, or has expired at now.
+func (ring keyring) unseal(purpose string, now time.Time, sealed string) (content []byte, ok bool) {
+	raw, err := base64.RawURLEncoding.DecodeString(sealed)
+	if err != nil {
+		return nil, false
+	}
+	for _, k := range ring {
+		plain, err := k.aead.Open(nil, nil, raw, []byte(purpose))
+		if err == nil && len(plain) >= 8 {
+			expires := time.UnixMicro(int64(binary.BigEndian.Uint64(plain))) //nolint:gosec // Written the same way.
+			return plain[8:], now.Before(expires)
+		}
+	}
+	return nil, false
+}

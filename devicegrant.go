@@ -1,0 +1,343 @@
+// Package devicegrant adds the OAuth 2.0 Device Authorization Grant (RFC 8628) to
+// an authorization server that exists already: the flow in which a TV, a command
+// line or a sensor shows a short code and a person approves it on another device.
+//
+// Start with [New], [Config] and three handlers on your own mux:
+//
+//	grant, err := devicegrant.New(devicegrant.Config{…})
+//	mux.Handle("/device_authorization", grant.DeviceAuthorizationHandler())
+//	mux.Handle("/token", grant.TokenHandler(yourTokenEndpoint))
+//	mux.Handle("/device", grant.VerificationHandler())
+//
+// Client registry, login and token issuing stay yours; the callbacks of Config
+// lead to them. Grants are kept in a [Store]; package memstore has one for a
+// single process. Whoever wants other transports or pages calls [Server.Authorize],
+// [Server.Poll], [Server.Lookup], [Server.Approve] and [Server.Deny].
+//
+// What is enforced: an approved code is redeemed once, whatever races; no poll can
+// undo a decision; polling is paced per code (RFC 8628 section 3.5); wrong user
+// codes are limited, and New refuses a configuration in which they could be guessed
+// (section 5.1). What remains the host's: TLS, its login, and the life of the tokens
+// it issues.
+package devicegrant
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// GrantType is the grant_type of the token request (RFC 8628 section 3.4).
+const GrantType = "urn:ietf:params:oauth:grant-type:device_code"
+
+// Config configures a [Server]. Store, Keys, VerificationURI, AuthenticateClient,
+// SignedIn and IssueToken are required; the zero value of everything else is a
+// sensible default.
+//
+// Callbacks are called concurrently. Where one returns an *[Error], the client is
+// answered with it; any other error is logged and never shown.
+type Config struct {
+	// Store keeps the grants.
+	Store Store
+
+	// Keys protect codes: each at least 32 random bytes, the same on every
+	// replica. The first makes, all of them verify: to rotate, put a new key
+	// first, and drop the old one two lifetimes later.
+	Keys [][]byte
+
+	// VerificationURI is where people enter codes: the absolute URL at which
+	// VerificationHandler is mounted. It should be short, for it is typed by hand.
+	// It must be https, or http on a loopback address.
+	VerificationURI string
+
+	// DeviceAuthorizationEndpoint is the absolute URL at which
+	// DeviceAuthorizationHandler is mounted. It is only used by Metadata.
+	DeviceAuthorizationEndpoint string
+
+	// AuthenticateClient identifies the client of a request, and checks its
+	// secret if it has one (RFC 8628 sections 3.1 and 3.4). It returns
+	// ErrInvalidClient when there is no such client or its secret is wrong.
+	AuthenticateClient func(ctx context.Context, c Credentials) (Client, error)
+
+	// Client returns a registered client by its id, for the verification page to
+	// name it. When nil, the page names clients by their id.
+	Client func(ctx context.Context, clientID string) (Client, error)
+
+	// SignedIn returns the subject who is signed in at the browser that made r.
+	// When nobody is, it sends the browser to the login, with status 303, such that
+	// it comes back to returnTo (a path and query on this server), and reports
+	// false.
+	SignedIn func(w http.ResponseWriter, r *http.Request, returnTo string) (subject string, ok bool)
+
+	// IssueToken makes the tokens for an approved grant. It is called at most
+	// once at a time for a grant, and never again once it has succeeded. When it
+	// fails, the login goes on and the next poll tries again, unless the error
+	// is an *Error, which is what the client is told. It must return within
+	// ClaimTimeout; its context ends then.
+	IssueToken func(ctx context.Context, g *Grant) (*Token, error)
+
+	// Lifetime is how long a code can be used, in whole seconds (expires_in, RFC
+	// 8628 section 3.2). Zero means 15 minutes.
+	Lifetime time.Duration
+
+	// Interval is the least time between two polls, in whole seconds (interval,
+	// RFC 8628 section 3.2). Zero means 5 seconds.
+	Interval time.Duration
+
+	// ClaimTimeout is how long issuing tokens may take. A grant whose claim has
+	// not ended by then, because the process died, is expired. Zero means 30
+	// seconds.
+	ClaimTimeout time.Duration
+
+	// UserCode is what user codes look like. The zero value means Base20.
+	UserCode UserCodeFormat
+
+	// Guessing limits wrong user codes.
+	Guessing Guessing
+
+	// TrustedProxies are the addresses of reverse proxies whose Forwarded and
+	// X-Forwarded-For headers say where a request came from. When empty, those
+	// headers are ignored.
+	TrustedProxies []netip.Prefix
+
+	// OnEvent, when set, is told what happens. It is called inline and should
+	// return at once.
+	OnEvent func(ctx context.Context, e Event)
+
+	// Logger logs what an operator has to know. Nil means slog.Default().
+	Logger *slog.Logger
+}
+
+// Client is a registered client.
+type Client struct {
+	// ID is the client_id.
+	ID string
+	// Name is shown to people. Empty shows the ID.
+	Name string
+	// DeviceGrant permits this grant to the client. A client without it is
+	// answered unauthorized_client.
+	DeviceGrant bool
+	// Scopes are what the client may ask for. Asking for anything else is
+	// invalid_scope.
+	Scopes []string
+	// DefaultScopes are used when the client asks for none (RFC 6749 section 3.3).
+	DefaultScopes []string
+}
+
+func (c Client) displayName() string {
+	if c.Name != "" {
+		return c.Name
+	}
+	return c.ID
+}
+
+// Server is the device authorization grant of one authorization server. It is
+// safe for concurrent use and starts no goroutine.
+type Server struct {
+	cfg  Config
+	keys keyring
+
+	guesses     *guesses
+	verifyPath  string // VerificationURI as a path and query
+	completeURI string // VerificationURI up to the value of user_code
+	resumePath  string // verifyPath up to the value of resume
+
+	now    func() time.Time
+	random io.Reader
+}
+
+// New checks the configuration and returns a Server. Its error names every
+// setting that has to change.
+func New(cfg Config) (*Server, error) {
+	cfg = cfg.withDefaults()
+	keys, keyErr := newKeyring(cfg.Keys)
+	uri, uriErr := parseVerificationURI(cfg.VerificationURI)
+	if err := errors.Join(cfg.validate(), keyErr, uriErr); err != nil {
+		return nil, fmt.Errorf("devicegrant: invalid Config:\n%w", err)
+	}
+	return &Server{
+		cfg:         cfg,
+		keys:        keys,
+		guesses:     newGuesses(cfg.Guessing),
+		verifyPath:  uri.RequestURI(),
+		completeURI: withParameter(uri.String(), "user_code"),
+		resumePath:  withParameter(uri.RequestURI(), "resume"),
+		now:         time.Now,
+		random:      rand.Reader,
+	}, nil
+}
+
+func (c Config) withDefaults() Config {
+	if c.Lifetime == 0 {
+		c.Lifetime = 15 * time.Minute
+	}
+	if c.Interval == 0 {
+		c.Interval = 5 * time.Second
+	}
+	if c.ClaimTimeout == 0 {
+		c.ClaimTimeout = 30 * time.Second
+	}
+	if c.UserCode == (UserCodeFormat{}) {
+		c.UserCode = Base20
+	}
+	if c.Client == nil {
+		c.Client = func(_ context.Context, id string) (Client, error) { return Client{ID: id}, nil }
+	}
+	if c.OnEvent == nil {
+		c.OnEvent = func(context.Context, Event) {}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	c.Guessing = c.Guessing.withDefaults(c.Lifetime)
+	return c
+}
+
+func (c Config) validate() error {
+	var errs []error
+	for name, missing := range map[string]bool{
+		"Store":              c.Store == nil,
+		"AuthenticateClient": c.AuthenticateClient == nil,
+		"SignedIn":           c.SignedIn == nil,
+		"IssueToken":         c.IssueToken == nil,
+	} {
+		if missing {
+			errs = append(errs, fmt.Errorf("%s is required; set it", name))
+		}
+	}
+	for name, d := range map[string]time.Duration{"Lifetime": c.Lifetime, "Interval": c.Interval} {
+		if d < time.Second || d%time.Second != 0 {
+			errs = append(errs, fmt.Errorf("%s is %v; set it to whole seconds, at least one", name, d))
+		}
+	}
+	if c.Lifetime < c.Interval {
+		errs = append(errs, fmt.Errorf("Lifetime (%v) is shorter than Interval (%v); no device could poll twice", c.Lifetime, c.Interval))
+	}
+	if c.ClaimTimeout < time.Second {
+		errs = append(errs, fmt.Errorf("ClaimTimeout is %v; set it to a second or more", c.ClaimTimeout))
+	}
+	return errors.Join(append(errs, c.validateCodes())...)
+}
+
+// validateCodes checks that user codes are well-formed and cannot be guessed.
+func (c Config) validateCodes() error {
+	if err := errors.Join(c.UserCode.validate(), c.Guessing.validate()); err != nil {
+		return err
+	}
+	return c.Guessing.check(c.UserCode, c.Lifetime)
+}
+
+// GuessChances returns what guessing user codes can achieve under this
+// configuration, defaults included (RFC 8628 section 5.1). New refuses what is
+// above the bounds in [Guessing].
+func (c Config) GuessChances() GuessChances {
+	c = c.withDefaults()
+	return c.Guessing.chances(c.UserCode, c.UserCode.Length, c.Lifetime, c.Guessing.MaxPending)
+}
+
+func parseVerificationURI(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Fragment != "" {
+		return nil, fmt.Errorf("VerificationURI is %q; set it to the absolute URL of the verification page", s)
+	}
+	ip, _ := netip.ParseAddr(u.Hostname())
+	loopback := u.Hostname() == "localhost" || ip.IsLoopback()
+	if u.Scheme != "https" && (u.Scheme != "http" || !loopback) {
+		return nil, fmt.Errorf("VerificationURI is %q; it must be https, or http on a loopback address", s)
+	}
+	return u, nil
+}
+
+// withParameter returns uri, whatever query it has, up to and with "name=".
+func withParameter(uri, name string) string {
+	sep := "?"
+	if strings.Contains(uri, "?") {
+		sep = "&"
+	}
+	return uri + sep + name + "="
+}
+
+// Metadata returns doc, which may be nil, with what this grant adds to the
+// authorization server's metadata (RFC 8414 section 2, RFC 8628 section 4): the
+// endpoint, and the grant type beside those that doc lists. doc is not changed.
+func (s *Server) Metadata(doc map[string]any) map[string]any {
+	merged := map[string]any{"device_authorization_endpoint": s.cfg.DeviceAuthorizationEndpoint}
+	for name, value := range doc {
+		merged[name] = value
+	}
+	merged["grant_types_supported"] = append(stringList(doc["grant_types_supported"]), GrantType)
+	return merged
+}
+
+// stringList copies a list of strings as a program or a JSON decoder makes it.
+func stringList(v any) []string {
+	var list []string
+	switch v := v.(type) {
+	case []string:
+		list = append(list, v...)
+	case []any:
+		for _, item := range v {
+			if s, ok := item.(string); ok {
+				list = append(list, s)
+			}
+		}
+	}
+	return list
+}
+
+// Purge deletes grants that have been expired for a lifetime, in batches, and
+// returns how many there were. It is safe to call at any time, from any replica.
+func (s *Server) Purge(ctx context.Context) (int, error) {
+	const batch = 1000
+	before := s.now().Add(-s.cfg.Lifetime)
+	total := 0
+	for {
+		n, err := s.cfg.Store.Purge(ctx, before, batch)
+		total += n
+		if err != nil || n < batch {
+			return total, err
+		}
+	}
+}
+
+// PurgeEvery calls Purge at the interval until ctx ends, and returns why it
+// ended. Failures are logged and the next interval tries again. Run it in a
+// goroutine of your own.
+func (s *Server) PurgeEvery(ctx context.Context, interval time.Duration) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+			if _, err := s.Purge(ctx); err != nil && ctx.Err() == nil {
+				s.cfg.Logger.ErrorContext(ctx, "devicegrant: purging expired grants failed", "error", err)
+			}
+		}
+	}
+}
+
+// remoteAddr returns where a request came from, or the zero Addr if it does not
+// say: the nearest address that is not a trusted proxy. Headers are read from the
+// right, for what stands on the left is whatever the client claims.
+func (s *Server) remoteAddr(r *http.Request) netip.Addr {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return clientAddr(addr.Unmap().WithZone(""), r.Header, s.cfg.TrustedProxies)
+}

@@ -1,0 +1,70 @@
+package devicegrant
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// EventType says what happened.
+type EventType string
+
+// What happens. Beside each: which fields of the Event are set, apart from Type
+// and Time.
+const (
+	// EventCreated: a device was given codes. Grant, ClientID.
+	EventCreated EventType = "created"
+	// EventApproved: a person said yes. Grant, ClientID, Subject.
+	EventApproved EventType = "approved"
+	// EventDenied: a person said no. Grant, ClientID, Subject.
+	EventDenied EventType = "denied"
+	// EventRedeemed: tokens were issued. Grant, ClientID, Subject.
+	EventRedeemed EventType = "redeemed"
+	// EventReplayed: a device code was presented again after its tokens were
+	// issued. Whoever did it knows the code, so the host may want to revoke what
+	// it issued (RFC 8628 section 5.2, RFC 6749 section 10.5). Grant, ClientID.
+	EventReplayed EventType = "replayed"
+	// EventOtherClient: a client presented a device code that was issued to
+	// another. Grant; ClientID is the one that presented it.
+	EventOtherClient EventType = "other_client"
+	// EventWrongUserCode: a person entered a code that is not live. Subject.
+	EventWrongUserCode EventType = "wrong_user_code"
+	// EventTooManyGuesses: a user code was not looked up because a limit was
+	// reached. Subject.
+	EventTooManyGuesses EventType = "too_many_guesses"
+	// EventStoreError: the Store could not answer. Err; Grant and ClientID where
+	// they are known.
+	EventStoreError EventType = "store_error"
+	// EventIssueFailed: IssueToken failed; the grant can be redeemed by the next
+	// poll. Grant, ClientID, Subject, Err.
+	EventIssueFailed EventType = "issue_failed"
+	// EventClaimStuck: a redemption could not be recorded as ended. Its tokens, if
+	// any, were issued once; the grant will be expired. Grant, ClientID, Subject,
+	// Err.
+	EventClaimStuck EventType = "claim_stuck"
+)
+
+// Event is something that happened. It holds no code, token or key.
+type Event struct {
+	Type     EventType
+	Time     time.Time
+	Grant    uuid.UUID
+	ClientID string
+	Subject  string
+	Err      error
+}
+
+func (s *Server) raise(ctx context.Context, e Event) {
+	e.Time = s.now()
+	s.cfg.OnEvent(ctx, e)
+	if e.Err != nil {
+		s.cfg.Logger.ErrorContext(ctx, "devicegrant: "+string(e.Type),
+			"grant", e.Grant, "client_id", e.ClientID, "error", e.Err)
+	}
+}
+
+// grantEvent is an event about a grant.
+func grantEvent(t EventType, g *Grant, err error) Event {
+	return Event{Type: t, Grant: g.ID, ClientID: g.ClientID, Subject: g.Subject, Err: err}
+}

@@ -1,0 +1,218 @@
+// Package memstore keeps grants in the memory of one process: for a single
+// server, for tests, and for trying things out. What it holds is lost when the
+// process ends.
+package memstore
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/devicegrant/devicegrant"
+)
+
+// DefaultMax is how many grants a Store holds when Config.Max is zero.
+const DefaultMax = 1_000_000
+
+// shardCount is a power of two, large enough that two cores seldom meet in one.
+const shardCount = 256
+
+// Store is a devicegrant.Store in memory. It is safe for concurrent use.
+//
+// Grants are spread over shards by the digest of their device code, and the index
+// of user codes by theirs. No two shards are ever locked at once by one call,
+// except by Create, which takes the index's first.
+type Store struct {
+	max    int64
+	count  atomic.Int64
+	grants [shardCount]grantShard
+	codes  [shardCount]codeShard
+
+	purgeNext atomic.Uint32 // the shard at which the next Purge begins
+}
+
+type grantShard struct {
+	sync.Mutex
+	m map[devicegrant.DeviceCodeDigest]*devicegrant.Grant
+}
+
+type codeShard struct {
+	sync.Mutex
+	m map[devicegrant.UserCodeDigest]devicegrant.DeviceCodeDigest
+}
+
+var (
+	_ devicegrant.Store   = (*Store)(nil)
+	_ devicegrant.Counter = (*Store)(nil)
+)
+
+// New returns an empty Store for at most maxGrants grants, those that are over and
+// not yet purged included. Create returns devicegrant.ErrFull when there are as
+// many. Zero means DefaultMax.
+func New(maxGrants int) *Store {
+	if maxGrants == 0 {
+		maxGrants = DefaultMax
+	}
+	s := &Store{max: int64(maxGrants)}
+	for i := range shardCount {
+		s.grants[i].m = make(map[devicegrant.DeviceCodeDigest]*devicegrant.Grant)
+		s.codes[i].m = make(map[devicegrant.UserCodeDigest]devicegrant.DeviceCodeDigest)
+	}
+	return s
+}
+
+// grantShard returns the shard of a grant. Digests are uniform, and a device code
+// cannot be chosen by a client, so that its first byte spreads evenly.
+func (s *Store) grantShard(code devicegrant.DeviceCodeDigest) *grantShard {
+	return &s.grants[code[0]]
+}
+
+func (s *Store) codeShard(code devicegrant.UserCodeDigest) *codeShard {
+	return &s.codes[code[0]]
+}
+
+// Create implements devicegrant.Store.
+func (s *Store) Create(_ context.Context, g *devicegrant.Grant) error {
+	codes := s.codeShard(g.UserCode)
+	codes.Lock()
+	defer codes.Unlock()
+	if _, taken := codes.m[g.UserCode]; taken {
+		return devicegrant.ErrUserCodeExists
+	}
+	if s.count.Add(1) > s.max {
+		s.count.Add(-1)
+		return devicegrant.ErrFull
+	}
+	stored := *g
+	stored.ClientID, stored.Scope = strings.Clone(g.ClientID), strings.Clone(g.Scope) // They may be part of a whole request.
+	codes.m[g.UserCode] = g.DeviceCode
+	grants := s.grantShard(g.DeviceCode)
+	grants.Lock()
+	defer grants.Unlock()
+	grants.m[g.DeviceCode] = &stored
+	return nil
+}
+
+// ByUserCode implements devicegrant.Store.
+func (s *Store) ByUserCode(ctx context.Context, code devicegrant.UserCodeDigest) (*devicegrant.Grant, error) {
+	codes := s.codeShard(code)
+	codes.Lock()
+	device, ok := codes.m[code]
+	codes.Unlock()
+	if !ok {
+		return nil, devicegrant.ErrNotFound
+	}
+	g, err := s.ByDeviceCode(ctx, device)
+	if err == nil && g.UserCode != code {
+		return nil, devicegrant.ErrNotFound // Freed since the index was read.
+	}
+	return g, err
+}
+
+// ByDeviceCode implements devicegrant.Store.
+func (s *Store) ByDeviceCode(_ context.Context, code devicegrant.DeviceCodeDigest) (*devicegrant.Grant, error) {
+	shard := s.grantShard(code)
+	shard.Lock()
+	defer shard.Unlock()
+	stored, ok := shard.m[code]
+	if !ok {
+		return nil, devicegrant.ErrNotFound
+	}
+	g := *stored
+	return &g, nil
+}
+
+// Poll implements devicegrant.Store. It does not allocate.
+func (s *Store) Poll(_ context.Context, code devicegrant.DeviceCodeDigest, clientID string, now time.Time) (devicegrant.Polled, error) {
+	shard := s.grantShard(code)
+	shard.Lock()
+	defer shard.Unlock()
+	g, ok := shard.m[code]
+	if !ok {
+		return devicegrant.Polled{}, devicegrant.ErrNotFound
+	}
+	if g.ClientID == clientID {
+		g.Pace = g.Pace.Next(now)
+	}
+	return devicegrant.Polled{ID: g.ID, ClientID: g.ClientID, State: g.State, ExpiresAt: g.ExpiresAt, Pace: g.Pace}, nil
+}
+
+// Swap implements devicegrant.Store.
+func (s *Store) Swap(_ context.Context, g *devicegrant.Grant) error {
+	freed, err := s.swap(g)
+	if err == nil && freed != (devicegrant.UserCodeDigest{}) {
+		s.free(freed, g.DeviceCode)
+	}
+	return err
+}
+
+// swap returns the user code that the write frees, if any.
+func (s *Store) swap(g *devicegrant.Grant) (freed devicegrant.UserCodeDigest, err error) {
+	shard := s.grantShard(g.DeviceCode)
+	shard.Lock()
+	defer shard.Unlock()
+	stored, ok := shard.m[g.DeviceCode]
+	if !ok || stored.Version != g.Version {
+		return freed, devicegrant.ErrConflict
+	}
+	if g.UserCode != stored.UserCode {
+		freed = stored.UserCode
+	}
+	stored.UserCode, stored.State, stored.Subject, stored.ExpiresAt = g.UserCode, g.State, g.Subject, g.ExpiresAt
+	stored.Version++
+	return freed, nil
+}
+
+// free takes a user code out of the index, if it still leads to that grant.
+func (s *Store) free(code devicegrant.UserCodeDigest, device devicegrant.DeviceCodeDigest) {
+	codes := s.codeShard(code)
+	codes.Lock()
+	defer codes.Unlock()
+	if codes.m[code] == device {
+		delete(codes.m, code)
+	}
+}
+
+// Purge implements devicegrant.Store. It holds one shard at a time, and goes on
+// where the call before it stopped.
+func (s *Store) Purge(ctx context.Context, before time.Time, limit int) (int, error) {
+	total := 0
+	for range shardCount {
+		if err := ctx.Err(); err != nil {
+			return total, err
+		}
+		shard := &s.grants[s.purgeNext.Load()%shardCount]
+		for device, code := range shard.purge(before, limit-total) {
+			s.free(code, device)
+			s.count.Add(-1)
+			total++
+		}
+		if total >= limit {
+			return total, nil // There may be more in this shard.
+		}
+		s.purgeNext.Add(1)
+	}
+	return total, nil
+}
+
+// purge deletes up to limit grants and returns their codes.
+func (shard *grantShard) purge(before time.Time, limit int) map[devicegrant.DeviceCodeDigest]devicegrant.UserCodeDigest {
+	shard.Lock()
+	defer shard.Unlock()
+	purged := make(map[devicegrant.DeviceCodeDigest]devicegrant.UserCodeDigest)
+	for device, g := range shard.m {
+		if len(purged) >= limit {
+			break
+		}
+		if g.ExpiresAt.Before(before) {
+			purged[device] = g.UserCode
+			delete(shard.m, device)
+		}
+	}
+	return purged
+}
+
+// Count implements devicegrant.Counter: the grants held, in whatever state.
+func (s *Store) Count(context.Context) (int, error) { return int(s.count.Load()), nil }

@@ -1,0 +1,181 @@
+package devicegrant
+
+import (
+	"errors"
+	"time"
+)
+
+// This file is the whole of the protocol's decision logic: what a poll is
+// answered, when a poll is early, and which state follows which. Everything in
+// it is a pure function of its arguments; clocks and stores are elsewhere.
+
+const (
+	// SlowDownStep is what every slow_down adds to a grant's interval
+	// (RFC 8628 section 3.5).
+	SlowDownStep = 5 * time.Second
+
+	// MaxInterval is where slow_down stops adding: an interval never grows past
+	// it. A grant that starts with a longer interval keeps that one.
+	MaxInterval = time.Minute
+
+	// samePoll is how close two requests are to be one poll. An OAuth client
+	// that probes for the right client authentication sends each poll twice,
+	// the second as soon as the first is answered.
+	samePoll = 100 * time.Millisecond
+
+	// maxLeeway bounds how early an on-time poll may arrive: a fifth of the
+	// interval, at most this. Timers drift, and a delayed request makes the next
+	// one look early.
+	maxLeeway = time.Second
+
+	// collectMargin is what approval leaves beyond two intervals for the device
+	// to collect its tokens: time for slow networks and slow timers.
+	collectMargin = 10 * time.Second
+)
+
+// Pace is what a grant's polls have made of its interval (RFC 8628 section 3.5).
+// The zero Pace with an Interval is that of a grant nobody has polled yet.
+//
+// Times are held to the microsecond; a Store may keep them as integers.
+type Pace struct {
+	// Interval is the least time between two polls now in force. It starts as
+	// the advertised interval, grows by SlowDownStep with each early poll up to
+	// MaxInterval, and never shrinks.
+	Interval time.Duration
+	// OnTime is when the last poll that was not early arrived; zero before the
+	// first. Early polls do not move it, so that a client that is slightly too
+	// fast is not put off for ever.
+	OnTime time.Time
+	// Last is when the last poll of either kind arrived. A second request within
+	// a tenth of a second is the same poll, and does not move it.
+	Last time.Time
+}
+
+// Early reports whether the last poll was early, and so is to be told slow_down.
+func (p Pace) Early() bool { return !p.Last.Equal(p.OnTime) }
+
+// Next returns the pace after a poll at now. It is the only definition of the
+// pacing rule: a Store either calls it or computes exactly the same, which
+// storetest checks.
+//
+// A clock that stepped back makes a poll on time, never early.
+func (p Pace) Next(now time.Time) Pace {
+	switch {
+	case p.Last.IsZero():
+		p.OnTime, p.Last = now, now
+	case now.Sub(p.Last).Abs() < samePoll:
+	case now.Before(p.Last), now.Sub(p.OnTime) >= p.Interval-leeway(p.Interval):
+		p.OnTime, p.Last = now, now
+	default:
+		p.Interval = max(p.Interval, min(p.Interval+SlowDownStep, MaxInterval))
+		p.Last = now
+	}
+	return p
+}
+
+func leeway(interval time.Duration) time.Duration { return min(interval/5, maxLeeway) }
+
+// answer says what a poll of p by clientID at now is told: nil means that the
+// tokens are to be issued now. The order of the cases is the order of precedence
+// (docs/state-machine.md); RFC 8628 section 3.5 names the codes.
+func answer(p Polled, clientID string, now time.Time) error {
+	switch {
+	case p.ClientID != clientID:
+		return errOtherClient
+	case !now.Before(p.ExpiresAt):
+		return ErrExpiredToken
+	case p.State == Denied:
+		return ErrAccessDenied
+	case p.State == Redeemed:
+		return errReplayed
+	case p.State == Approved:
+		return nil // Even when early: slow_down is for pending requests only.
+	case p.State == Redeeming:
+		return ErrAuthorizationPending
+	case p.State != Pending:
+		return errUnknownState
+	case p.Pace.Early():
+		return ErrSlowDown.withInterval(p.Pace.Interval)
+	default:
+		return ErrAuthorizationPending
+	}
+}
+
+// Why a poll was answered invalid_grant or slow_down, where more than the answer
+// depends on it.
+var (
+	errOtherClient  = ErrInvalidGrant.Because(errors.New("device code was issued to another client"))
+	errReplayed     = ErrInvalidGrant.Because(errors.New("device code has been redeemed already"))
+	errForged       = ErrInvalidGrant.Because(errors.New("device code was not made here"))
+	errUnknownState = ErrSlowDown.Because(errors.New("store returned a grant in an unknown state"))
+)
+
+// The arrows of the state machine. Each takes a grant as it was read and returns
+// it as it is to be written with Store.Swap, which refuses it if anything else
+// was written meanwhile.
+
+// approve records that subject said yes. Little time left becomes enough for the
+// device to collect its tokens.
+func (g Grant) approve(subject string, now time.Time) (Grant, error) {
+	if err := g.open(now); err != nil {
+		return g, err
+	}
+	g.State, g.Subject = Approved, subject
+	if least := now.Add(collectTime(g.Pace.Interval)); g.ExpiresAt.Before(least) {
+		g.ExpiresAt = least
+	}
+	return g, nil
+}
+
+// deny records that subject said no.
+func (g Grant) deny(subject string, now time.Time) (Grant, error) {
+	if err := g.open(now); err != nil {
+		return g, err
+	}
+	g.State, g.Subject = Denied, subject
+	return g, nil
+}
+
+// open reports whether a person can still decide the grant.
+func (g Grant) open(now time.Time) error {
+	switch {
+	case !now.Before(g.ExpiresAt):
+		return ErrUserCode
+	case g.State != Pending:
+		return ErrDecided
+	default:
+		return nil
+	}
+}
+
+// claim takes the grant for one redemption. Its deadline becomes the claim's, so
+// that a claim whose holder died ends as expired_token and not as tokens issued
+// twice; commit and release put the grant's own deadline back.
+func (g Grant) claim(now time.Time, timeout time.Duration) (Grant, bool) {
+	if g.State != Approved || !now.Before(g.ExpiresAt) {
+		return g, false
+	}
+	g.State = Redeeming
+	if end := now.Add(timeout); end.Before(g.ExpiresAt) {
+		g.ExpiresAt = end
+	}
+	return g, true
+}
+
+// commit ends a claim whose tokens were issued, and frees the user code. The
+// receiver is the grant before the claim.
+func (g Grant) commit(claimed Grant) Grant {
+	g.State, g.UserCode, g.Version = Redeemed, UserCodeDigest{}, claimed.Version
+	return g
+}
+
+// release ends a claim whose tokens could not be issued. The receiver is the
+// grant before the claim.
+func (g Grant) release(claimed Grant) Grant {
+	g.Version = claimed.Version
+	return g
+}
+
+// collectTime is how long an approved grant lives at the least: two polls and a
+// margin.
+func collectTime(interval time.Duration) time.Duration { return 2*interval + collectMargin }

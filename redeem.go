@@ -1,0 +1,167 @@
+package devicegrant
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"time"
+)
+
+// Token is a token response (RFC 6749 section 5.1).
+type Token struct {
+	// AccessToken is required.
+	AccessToken string
+	// TokenType is required; empty means "Bearer".
+	TokenType string
+	// ExpiresIn is the access token's lifetime; zero sends none.
+	ExpiresIn time.Duration
+	// RefreshToken is optional.
+	RefreshToken string
+	// Scope is what was granted; empty means what was asked for.
+	Scope string
+	// Extra is further members of the response, such as id_token. It cannot
+	// replace those above.
+	Extra map[string]any
+}
+
+// MarshalJSON returns the token response.
+func (t Token) MarshalJSON() ([]byte, error) {
+	body := make(map[string]any, len(t.Extra)+5)
+	maps.Copy(body, t.Extra)
+	body["access_token"], body["token_type"] = t.AccessToken, t.TokenType
+	if t.TokenType == "" {
+		body["token_type"] = "Bearer"
+	}
+	if t.ExpiresIn > 0 {
+		body["expires_in"] = int64(t.ExpiresIn / time.Second)
+	}
+	if t.RefreshToken != "" {
+		body["refresh_token"] = t.RefreshToken
+	}
+	if t.Scope != "" {
+		body["scope"] = t.Scope
+	}
+	return json.Marshal(body)
+}
+
+// check reports whether t can be sent.
+func (t *Token) check() error {
+	if t == nil || t.AccessToken == "" {
+		return errors.New("devicegrant: IssueToken returned no access token")
+	}
+	if _, err := json.Marshal(t.Extra); err != nil {
+		return errors.New("devicegrant: IssueToken returned an Extra that cannot be encoded")
+	}
+	return nil
+}
+
+// endTimeout bounds the write that ends a claim. It has its own time, so that a
+// device that hangs up does not leave the claim behind.
+const endTimeout = 5 * time.Second
+
+// Poll answers a device's poll for its tokens (RFC 8628 section 3.4), made by the
+// client that was authenticated as clientID. It returns the tokens, once, or an
+// *Error: ErrAuthorizationPending and ErrSlowDown mean that the device goes on;
+// ErrAccessDenied, ErrExpiredToken and ErrInvalidGrant that it is over.
+//
+// While the Store cannot answer, or IssueToken fails, the device is told to slow
+// down: clients give up on any error they do not know.
+func (s *Server) Poll(ctx context.Context, clientID, deviceCode string) (*Token, error) {
+	now := s.now()
+	digest, latest, ok := s.keys.openDeviceCode(deviceCode)
+	if !ok {
+		return nil, errForged
+	}
+	if !now.Before(latest) {
+		return nil, ErrExpiredToken
+	}
+	p, err := s.cfg.Store.Poll(ctx, digest, clientID, now)
+	if errors.Is(err, ErrNotFound) {
+		return nil, ErrInvalidGrant
+	}
+	if err != nil {
+		return nil, s.goOn(ctx, &Grant{ClientID: clientID}, err)
+	}
+	err = answer(p, clientID, now)
+	switch err {
+	case nil:
+		return s.redeem(ctx, digest, now)
+	case errOtherClient:
+		s.raise(ctx, Event{Type: EventOtherClient, Grant: p.ID, ClientID: clientID})
+	case errReplayed:
+		s.raise(ctx, Event{Type: EventReplayed, Grant: p.ID, ClientID: clientID})
+	}
+	return nil, err
+}
+
+// goOn answers a poll that could not be served, such that the login goes on.
+func (s *Server) goOn(ctx context.Context, g *Grant, err error) error {
+	s.raise(ctx, grantEvent(EventStoreError, g, err))
+	return ErrSlowDown.Because(err)
+}
+
+// redeem turns an approved grant into tokens: claim, issue, commit. Only one poll
+// can win the claim, and only the winner issues.
+func (s *Server) redeem(ctx context.Context, digest DeviceCodeDigest, now time.Time) (*Token, error) {
+	g, err := s.cfg.Store.ByDeviceCode(ctx, digest)
+	if err != nil {
+		return nil, s.goOn(ctx, &Grant{}, err)
+	}
+	claimed, ok := g.claim(now, s.cfg.ClaimTimeout)
+	if !ok {
+		return nil, ErrAuthorizationPending // Another poll was faster.
+	}
+	switch err := s.swap(ctx, &claimed); {
+	case errors.Is(err, ErrConflict):
+		return nil, ErrAuthorizationPending
+	case err != nil:
+		return nil, s.goOn(ctx, g, err)
+	}
+	return s.issue(ctx, g, &claimed)
+}
+
+// issue holds the claim, and ends it whatever happens: even a panic of the host's
+// releases it.
+func (s *Server) issue(ctx context.Context, g, claimed *Grant) (token *Token, err error) {
+	end := g.release(*claimed)
+	defer func() { s.endClaim(ctx, &end) }()
+
+	issueCtx, cancel := context.WithTimeout(ctx, s.cfg.ClaimTimeout)
+	defer cancel()
+	given := *g
+	token, err = s.cfg.IssueToken(issueCtx, &given)
+	if err == nil {
+		err = token.check()
+	}
+	if err != nil {
+		s.raise(ctx, grantEvent(EventIssueFailed, g, err))
+		if e := asError(err); e != nil {
+			return nil, e
+		}
+		return nil, ErrSlowDown.Because(err)
+	}
+	end = g.commit(*claimed)
+	s.raise(ctx, grantEvent(EventRedeemed, g, nil))
+	return token, nil
+}
+
+// endClaim commits or releases. When that fails the grant stays claimed: no other
+// poll can issue, and those that ask are told expired_token once the claim has
+// timed out.
+func (s *Server) endClaim(ctx context.Context, end *Grant) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	if err := s.swap(ctx, end); err != nil {
+		s.raise(ctx, grantEvent(EventClaimStuck, end, err))
+	}
+}
+
+// swap writes the grant and keeps its Version in step with the stored one.
+func (s *Server) swap(ctx context.Context, g *Grant) error {
+	err := s.cfg.Store.Swap(ctx, g)
+	if err == nil {
+		g.Version++
+	}
+	return err
+}

@@ -1,0 +1,141 @@
+package devicegrant
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+)
+
+// TokenHandler serves the token endpoint for this grant (RFC 8628 sections 3.4
+// and 3.5) and hands every other request, its body untouched, to next, the host's
+// own token endpoint. With a nil next, other requests are refused.
+func (s *Server) TokenHandler(next http.Handler) http.Handler {
+	if next == nil {
+		next = http.HandlerFunc(refuseToken)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f, err := tokenForm(r)
+		if f == nil && err == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if err != nil {
+			writeError(w, r, err, ErrInvalidRequest)
+			return
+		}
+		defer f.free()
+		s.serveToken(w, r, f)
+	})
+}
+
+// serveToken answers one poll. Whatever goes wrong on the server's side, the
+// device is told to go on.
+func (s *Server) serveToken(w http.ResponseWriter, r *http.Request, f *form) {
+	client, err := s.authenticate(r, f)
+	if err != nil {
+		writeError(w, r, err, ErrSlowDown)
+		return
+	}
+	deviceCode := f.get("device_code")
+	if deviceCode == "" {
+		writeError(w, r, ErrInvalidRequest.Describe("device_code is missing"), nil)
+		return
+	}
+	if !client.DeviceGrant {
+		writeError(w, r, ErrUnauthorizedClient.Describe("the client may not use this grant"), nil)
+		return
+	}
+	token, err := s.Poll(r.Context(), client.ID, deviceCode)
+	if err != nil {
+		writeError(w, r, err, ErrSlowDown)
+		return
+	}
+	body, err := json.Marshal(token)
+	if err != nil {
+		panic(err) // Poll returns only tokens that can be encoded.
+	}
+	writeJSON(w, http.StatusOK, body)
+}
+
+// authenticate identifies the client of a request. Failures of the host's that are
+// not meant for the client are logged here.
+func (s *Server) authenticate(r *http.Request, f *form) (Client, error) {
+	c, err := credentials(r, f)
+	if err != nil {
+		return Client{}, err
+	}
+	client, err := s.cfg.AuthenticateClient(r.Context(), c)
+	if err != nil {
+		if asError(err) == nil {
+			s.cfg.Logger.ErrorContext(r.Context(), "devicegrant: AuthenticateClient failed", "client_id", c.ID, "error", err)
+		}
+		return Client{}, err
+	}
+	return client, nil
+}
+
+// tokenForm returns the request's form if it is for this grant, and neither form
+// nor error, with the body as it was, if it is for the host.
+func tokenForm(r *http.Request) (*form, error) {
+	if r.Method != http.MethodPost || !isForm(r) {
+		return nil, nil
+	}
+	if r.PostForm != nil {
+		if r.PostForm.Get("grant_type") != GrantType {
+			return nil, nil
+		}
+		return formOf(r.PostForm)
+	}
+	b := bodyPool.Get().(*body)
+	defer bodyPool.Put(b)
+	complete, err := b.read(r)
+	if err != nil {
+		return nil, err
+	}
+	f, err := parseForm(b.String())
+	switch {
+	case err != nil && mentionsGrant(b.Bytes()):
+		return nil, err
+	case err == nil && f.get("grant_type") == GrantType && complete:
+		return f, nil
+	case err == nil && f.get("grant_type") == GrantType:
+		f.free()
+		return nil, errBodyTooLarge
+	case err == nil:
+		f.free()
+	}
+	r.Body = restored{io.MultiReader(bytes.NewReader(bytes.Clone(b.Bytes())), r.Body), r.Body}
+	return nil, nil
+}
+
+// mentionsGrant reports whether a body that is not a well-formed form was meant
+// for this grant, so that it is this endpoint's to refuse.
+func mentionsGrant(body []byte) bool {
+	return bytes.Contains(body, []byte(GrantType)) || bytes.Contains(body, []byte(escapedGrantType))
+}
+
+// restored is a body of which the beginning has been read and put back.
+type restored struct {
+	io.Reader
+	io.Closer
+}
+
+// refuseToken is the token endpoint of a host that has no other grant.
+func refuseToken(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		methodNotAllowed(w, http.MethodPost)
+		return
+	}
+	f, err := readForm(r)
+	if err != nil {
+		writeError(w, r, err, ErrInvalidRequest)
+		return
+	}
+	defer f.free()
+	if f.get("grant_type") == "" {
+		writeError(w, r, ErrInvalidRequest.Describe("grant_type is missing"), nil)
+		return
+	}
+	writeError(w, r, ErrUnsupportedGrantType, nil)
+}
