@@ -160,8 +160,6 @@ const (
 	deviceCodeLength = deviceCodeBytes / 3 * 4
 )
 
-var deviceCodeEncoding = base64.RawURLEncoding.Strict()
-
 // keyring makes codes and tickets under the first key and takes those of all.
 type keyring []*key
 
@@ -236,7 +234,7 @@ func (ring keyring) newDeviceCode(random io.Reader, latest time.Time) (string, D
 	}
 	binary.BigEndian.PutUint32(t.raw[deviceCodeRandom:], uint32(latest.Unix())) //nolint:gosec // Good until 2106.
 	copy(t.raw[deviceCodeSigned:], t.tag())
-	return deviceCodeEncoding.EncodeToString(t.raw[:]), sha256.Sum256(t.raw[:]), nil
+	return base64.RawURLEncoding.EncodeToString(t.raw[:]), sha256.Sum256(t.raw[:]), nil
 }
 
 // openDeviceCode returns a device code's digest and its latest possible deadline.
@@ -262,7 +260,7 @@ func (ring keyring) openDeviceCode(code string) (digest DeviceCodeDigest, latest
 func (t *tagger) decode(code string) bool {
 	var src [deviceCodeLength]byte
 	copy(src[:], code)
-	n, err := deviceCodeEncoding.Decode(t.raw[:], src[:])
+	n, err := base64.RawURLEncoding.Decode(t.raw[:], src[:])
 	return err == nil && n == deviceCodeBytes
 }
 
@@ -275,7 +273,7 @@ func (t *tagger) tag() []byte {
 // seal encrypts what a page hands to a browser to bring back, good until expires
 // and for one purpose. It is safe in a URL and in a form.
 func (ring keyring) seal(purpose string, expires time.Time, content []byte) string {
-	plain := binary.BigEndian.AppendUint64(nil, uint64(expires.UnixMicro())) //nolint:gosec // Read back the same way.
+	plain := binary.BigEndian.AppendUint64(nil, uint64(expires.UnixMicro()))
 	sealed := ring[0].aead.Seal(nil, nil, append(plain, content...), []byte(purpose))
 	return base64.RawURLEncoding.EncodeToString(sealed)
 }

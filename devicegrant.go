@@ -28,6 +28,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -60,7 +61,7 @@ type Config struct {
 	VerificationURI string
 
 	// DeviceAuthorizationEndpoint is the absolute URL at which
-	// DeviceAuthorizationHandler is mounted. It is only used by Metadata.
+	// DeviceAuthorizationHandler is mounted, for Metadata; empty leaves it out.
 	DeviceAuthorizationEndpoint string
 
 	// AuthenticateClient identifies the client of a request, and checks its
@@ -204,19 +205,25 @@ func (c Config) withDefaults() Config {
 
 func (c Config) validate() error {
 	var errs []error
-	for name, missing := range map[string]bool{
-		"Store":              c.Store == nil,
-		"AuthenticateClient": c.AuthenticateClient == nil,
-		"SignedIn":           c.SignedIn == nil,
-		"IssueToken":         c.IssueToken == nil,
+	for _, required := range []struct {
+		name    string
+		missing bool
+	}{
+		{"Store", c.Store == nil},
+		{"AuthenticateClient", c.AuthenticateClient == nil},
+		{"SignedIn", c.SignedIn == nil},
+		{"IssueToken", c.IssueToken == nil},
 	} {
-		if missing {
-			errs = append(errs, fmt.Errorf("%s is required; set it", name))
+		if required.missing {
+			errs = append(errs, fmt.Errorf("%s is required; set it", required.name))
 		}
 	}
-	for name, d := range map[string]time.Duration{"Lifetime": c.Lifetime, "Interval": c.Interval} {
-		if d < time.Second || d%time.Second != 0 {
-			errs = append(errs, fmt.Errorf("%s is %v; set it to whole seconds, at least one", name, d))
+	for _, sent := range []struct {
+		name string
+		d    time.Duration
+	}{{"Lifetime", c.Lifetime}, {"Interval", c.Interval}} {
+		if sent.d < time.Second || sent.d%time.Second != 0 {
+			errs = append(errs, fmt.Errorf("%s is %v; set it to whole seconds, at least one", sent.name, sent.d))
 		}
 	}
 	if c.Lifetime < c.Interval {
@@ -270,9 +277,10 @@ func withParameter(uri, name string) string {
 // authorization server's metadata (RFC 8414 section 2, RFC 8628 section 4): the
 // endpoint, and the grant type beside those that doc lists. doc is not changed.
 func (s *Server) Metadata(doc map[string]any) map[string]any {
-	merged := map[string]any{"device_authorization_endpoint": s.cfg.DeviceAuthorizationEndpoint}
-	for name, value := range doc {
-		merged[name] = value
+	merged := make(map[string]any, len(doc)+2)
+	maps.Copy(merged, doc)
+	if s.cfg.DeviceAuthorizationEndpoint != "" {
+		merged["device_authorization_endpoint"] = s.cfg.DeviceAuthorizationEndpoint
 	}
 	merged["grant_types_supported"] = append(stringList(doc["grant_types_supported"]), GrantType)
 	return merged

@@ -221,8 +221,12 @@ func hookedFixture(t testing.TB, change func(*devicegrant.Config)) (*fixture, *h
 	return f, h
 }
 
-// around runs call between the hooks; an error of either is the answer.
-func (h *hooked) around(method string, call func() error) error {
+// around runs call between the hooks; an error of either is the answer. Like a
+// database it does nothing for a context that has ended.
+func (h *hooked) around(ctx context.Context, method string, call func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if err := h.before(method); err != nil {
 		return err
 	}
@@ -234,27 +238,27 @@ func (h *hooked) around(method string, call func() error) error {
 }
 
 func (h *hooked) Create(ctx context.Context, g *devicegrant.Grant) error {
-	return h.around("Create", func() error { return h.Store.Create(ctx, g) })
+	return h.around(ctx, "Create", func() error { return h.Store.Create(ctx, g) })
 }
 
 func (h *hooked) ByUserCode(ctx context.Context, code devicegrant.UserCodeDigest) (g *devicegrant.Grant, err error) {
-	err = h.around("ByUserCode", func() error { g, err = h.Store.ByUserCode(ctx, code); return err })
+	err = h.around(ctx, "ByUserCode", func() error { g, err = h.Store.ByUserCode(ctx, code); return err })
 	return g, err
 }
 
 func (h *hooked) ByDeviceCode(ctx context.Context, code devicegrant.DeviceCodeDigest) (g *devicegrant.Grant, err error) {
-	err = h.around("ByDeviceCode", func() error { g, err = h.Store.ByDeviceCode(ctx, code); return err })
+	err = h.around(ctx, "ByDeviceCode", func() error { g, err = h.Store.ByDeviceCode(ctx, code); return err })
 	return g, err
 }
 
 func (h *hooked) Poll(ctx context.Context, code devicegrant.DeviceCodeDigest, clientID string, now time.Time) (p devicegrant.Polled, err error) {
-	err = h.around("Poll", func() error { p, err = h.Store.Poll(ctx, code, clientID, now); return err })
+	err = h.around(ctx, "Poll", func() error { p, err = h.Store.Poll(ctx, code, clientID, now); return err })
 	return p, err
 }
 
 // Swap names the state that is written: "Swap approved".
 func (h *hooked) Swap(ctx context.Context, g *devicegrant.Grant) error {
-	return h.around("Swap "+g.State.String(), func() error { return h.Store.Swap(ctx, g) })
+	return h.around(ctx, "Swap "+g.State.String(), func() error { return h.Store.Swap(ctx, g) })
 }
 
 // failing is a hook that fails one method while on is true.

@@ -77,6 +77,58 @@ func TestPollDoesNotRevertAnApproval(t *testing.T) {
 	}
 }
 
+// Two polls have read the approved grant; one claims it and redeems. The other
+// finds its claim refused and issues nothing, whenever it gets there.
+func TestTheLoserOfAClaimIssuesNothing(t *testing.T) {
+	for _, when := range []string{"ByDeviceCode", "Poll"} {
+		t.Run(when, func(t *testing.T) {
+			f, h := hookedFixture(t, nil)
+			a := f.authorize()
+			f.approve(a)
+			nested := false
+			h.after = func(method string) error {
+				if method == when && !nested {
+					nested = true
+					f.requirePoll(a, nil)
+				}
+				return nil
+			}
+			f.requirePoll(a, devicegrant.ErrAuthorizationPending)
+			assert.EqualValues(t, 1, f.issued.Load())
+			f.requirePoll(a, devicegrant.ErrInvalidGrant)
+		})
+	}
+}
+
+// A poll that comes while tokens are being issued is pending, and issues nothing.
+func TestPollWhileIssuing(t *testing.T) {
+	f := newFixture(t, nil)
+	a := f.authorize()
+	f.approve(a)
+	f.issue = func(context.Context, *devicegrant.Grant) (*devicegrant.Token, error) {
+		f.requirePoll(a, devicegrant.ErrAuthorizationPending)
+		return nil, nil
+	}
+	f.requirePoll(a, nil)
+	assert.EqualValues(t, 1, f.issued.Load())
+}
+
+// Two people decide at once: the one who loses is told, and changes nothing.
+func TestTheLoserOfADecisionIsTold(t *testing.T) {
+	f, h := hookedFixture(t, nil)
+	a := f.authorize()
+	mine, theirs := f.review(a.UserCode, alice).Ticket, f.review(a.UserCode, bob).Ticket
+	h.before = func(method string) error {
+		if method == "Swap approved" {
+			require.NoError(t, f.Deny(t.Context(), theirs, bob))
+		}
+		return nil
+	}
+	require.ErrorIs(t, f.Approve(t.Context(), mine, alice), devicegrant.ErrDecided)
+	f.requirePoll(a, devicegrant.ErrAccessDenied)
+	assert.Empty(t, f.raised(devicegrant.EventApproved))
+}
+
 func TestNothingIsDecidedTwice(t *testing.T) {
 	f := newFixture(t, nil)
 	denied, approved, redeemed := f.authorize(), f.authorize(), f.authorize()
@@ -425,12 +477,15 @@ func TestUserCodeIsFreedByRedemption(t *testing.T) {
 	require.NotEqual(t, a.UserCode, b.UserCode)
 	_, err := f.Authorize(t.Context(), tv, "")
 	require.ErrorIs(t, err, devicegrant.ErrTemporarilyUnavailable, "both codes are taken, and tries are bounded")
+	ticket := f.review(a.UserCode, alice).Ticket
 	f.approve(a)
 	f.requirePoll(a, nil)
 	_, err = f.Lookup(t.Context(), a.UserCode, alice)
 	require.ErrorIs(t, err, devicegrant.ErrUserCode)
 	again := f.authorizeInTheEnd()
 	assert.Equal(t, a.UserCode, again.UserCode)
+	require.ErrorIs(t, f.Approve(t.Context(), ticket, alice), devicegrant.ErrDecided, "a ticket is for its grant, not for its code")
+	f.requirePoll(again, devicegrant.ErrAuthorizationPending)
 	f.approve(again)
 	f.requirePoll(a, devicegrant.ErrInvalidGrant) // The code is new, its old grant stays redeemed.
 	f.requirePoll(again, nil)
@@ -456,6 +511,7 @@ func TestKeyRotationMidLogin(t *testing.T) {
 	rotated.requirePoll(a, devicegrant.ErrAuthorizationPending)
 	b := rotated.authorizeInTheEnd()
 	require.NotEqual(t, a.UserCode, b.UserCode)
+	rotated.review(a.UserCode, alice)
 	require.NoError(t, rotated.Approve(t.Context(), ticket, alice))
 	rotated.requirePoll(a, nil)
 	rotated.approve(b)
@@ -568,19 +624,30 @@ func TestEventsOfALogin(t *testing.T) {
 	require.Len(t, f.raised(devicegrant.EventCreated), 2)
 }
 
+func TestPurgeTakesAsManyBatchesAsItNeeds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, nil)
+		for range 2500 {
+			f.authorize()
+		}
+		time.Sleep(2*15*time.Minute + time.Second)
+		n, err := f.Purge(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, 2500, n)
+	})
+}
+
 func TestPurgeEvery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := memstore.New(0)
 		f := newFixture(t, func(c *devicegrant.Config) { c.Store = store })
-		for range 2500 {
-			f.authorize()
-		}
+		f.authorize()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		require.ErrorIs(t, f.PurgeEvery(ctx, time.Minute), context.DeadlineExceeded)
 		n, err := store.Count(t.Context())
 		require.NoError(t, err)
-		assert.Zero(t, n, "it takes as many batches as it needs")
+		assert.Zero(t, n)
 	})
 }
 

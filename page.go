@@ -77,6 +77,9 @@ func tooManyMessage(seconds int64) message {
 }
 
 func (s *Server) showForm(w http.ResponseWriter, status int, f formPage) {
+	if len(f.Typed) > maxTyped {
+		f.Typed = "" // Nobody typed that.
+	}
 	f.Example = s.cfg.UserCode.example()
 	s.show(w, status, page{Title: "Connect a device", Form: &f})
 }

@@ -78,7 +78,7 @@ func leeway(interval time.Duration) time.Duration { return min(interval/5, maxLe
 // answer says what a poll of p by clientID at now is told: nil means that the
 // tokens are to be issued now. The order of the cases is the order of precedence
 // (docs/state-machine.md); RFC 8628 section 3.5 names the codes.
-func answer(p Polled, clientID string, now time.Time) error {
+func answer(p Polled, clientID string, now time.Time) *Error {
 	switch {
 	case p.ClientID != clientID:
 		return errOtherClient

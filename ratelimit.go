@@ -11,14 +11,20 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Limit admits Burst events at once and one more each time Every has passed.
+// Limit admits Burst events at once and one more each time Every has passed. Both
+// must be above zero; the zero Limit stands for a default.
 type Limit struct {
 	Burst int
 	Every time.Duration
 }
 
 // Within returns the most events that the limit admits in any span of length d.
-func (l Limit) Within(d time.Duration) int { return l.Burst + int(d/l.Every) }
+func (l Limit) Within(d time.Duration) int {
+	if l.Every <= 0 {
+		return math.MaxInt
+	}
+	return l.Burst + int(d/l.Every)
+}
 
 func (l Limit) rate() rate.Limit { return rate.Every(l.Every) }
 
@@ -71,10 +77,8 @@ func (g Guessing) withDefaults(lifetime time.Duration) Guessing {
 }
 
 func (g Guessing) validate() error {
-	for name, l := range map[string]Limit{"PerAddress": g.PerAddress, "Global": g.Global} {
-		if l.Burst < 1 || l.Every <= 0 {
-			return fmt.Errorf("Guessing.%s: Burst and Every must be above zero", name)
-		}
+	if g.PerAddress.Burst < 1 || g.PerAddress.Every <= 0 || g.Global.Burst < 1 || g.Global.Every <= 0 {
+		return errors.New("Guessing.PerAddress and Guessing.Global: Burst and Every must be above zero")
 	}
 	if g.MaxPending < 0 || g.MaxAddressChance < 0 || g.MaxGlobalHits < 0 {
 		return errors.New("Guessing: MaxPending, MaxAddressChance and MaxGlobalHits must not be negative")

@@ -2,6 +2,7 @@ package devicegrant
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"net/netip"
 	"testing"
@@ -90,6 +91,23 @@ func TestGuessesAreCountedApart(t *testing.T) {
 	assert.Positive(t, wait, "another address does not help a subject")
 }
 
+// A guess that one limit refuses is not charged to the others.
+func TestRefusedGuessesAreNotCharged(t *testing.T) {
+	g := testGuesses()
+	for range 3 {
+		_, wait := g.admit(t0, netip.Addr{}, "mallory")
+		require.Zero(t, wait)
+	}
+	for range 10 {
+		_, wait := g.admit(t0, v4, "mallory")
+		require.Positive(t, wait)
+	}
+	for range 3 {
+		_, wait := g.admit(t0, v4, "")
+		require.Zero(t, wait)
+	}
+}
+
 // Once everybody together has used up the global budget, those with a clean record
 // still get in; their first wrong code ends that.
 func TestGlobalBudget(t *testing.T) {
@@ -126,6 +144,7 @@ func TestGuessMemoryIsBounded(t *testing.T) {
 func TestLimitWithin(t *testing.T) {
 	assert.Equal(t, 5, Limit{Burst: 3, Every: 450 * time.Second}.Within(15*time.Minute))
 	assert.Equal(t, 3, Limit{Burst: 3, Every: time.Hour}.Within(15*time.Minute))
+	assert.Equal(t, math.MaxInt, Limit{Burst: 3}.Within(time.Second), "without a pause nothing is limited")
 }
 
 // Codes get longer as more grants are live, and no shorter than configured.

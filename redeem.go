@@ -83,8 +83,8 @@ func (s *Server) Poll(ctx context.Context, clientID, deviceCode string) (*Token,
 	if err != nil {
 		return nil, s.goOn(ctx, &Grant{ClientID: clientID}, err)
 	}
-	err = answer(p, clientID, now)
-	switch err {
+	refusal := answer(p, clientID, now)
+	switch refusal {
 	case nil:
 		return s.redeem(ctx, digest, now)
 	case errOtherClient:
@@ -92,7 +92,7 @@ func (s *Server) Poll(ctx context.Context, clientID, deviceCode string) (*Token,
 	case errReplayed:
 		s.raise(ctx, Event{Type: EventReplayed, Grant: p.ID, ClientID: clientID})
 	}
-	return nil, err
+	return nil, refusal
 }
 
 // goOn answers a poll that could not be served, such that the login goes on.

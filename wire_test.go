@@ -354,6 +354,8 @@ func TestMetadata(t *testing.T) {
 		"grant_types_supported":         []string{"refresh_token", devicegrant.GrantType},
 	}, merged)
 	assert.Equal(t, []any{"refresh_token"}, doc["grant_types_supported"], "the host's document is left alone")
+	f = newFixture(t, func(c *devicegrant.Config) { c.DeviceAuthorizationEndpoint = "" })
+	assert.NotContains(t, f.Metadata(nil), "device_authorization_endpoint")
 	assert.Equal(t, []string{devicegrant.GrantType}, f.Metadata(nil)["grant_types_supported"])
 	assert.Equal(t, []string{"a", devicegrant.GrantType}, f.Metadata(map[string]any{"grant_types_supported": []string{"a"}})["grant_types_supported"])
 }

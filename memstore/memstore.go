@@ -178,21 +178,21 @@ func (s *Store) free(code devicegrant.UserCodeDigest, device devicegrant.DeviceC
 // Purge implements devicegrant.Store. It holds one shard at a time, and goes on
 // where the call before it stopped.
 func (s *Store) Purge(ctx context.Context, before time.Time, limit int) (int, error) {
-	total := 0
-	for range shardCount {
+	total, start := 0, s.purgeNext.Load()
+	for i := range uint32(shardCount) {
 		if err := ctx.Err(); err != nil {
 			return total, err
 		}
-		shard := &s.grants[s.purgeNext.Load()%shardCount]
+		shard := &s.grants[(start+i)%shardCount]
 		for device, code := range shard.purge(before, limit-total) {
 			s.free(code, device)
 			s.count.Add(-1)
 			total++
 		}
 		if total >= limit {
-			return total, nil // There may be more in this shard.
+			s.purgeNext.Store(start + i) // There may be more in this shard.
+			break
 		}
-		s.purgeNext.Add(1)
 	}
 	return total, nil
 }

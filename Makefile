@@ -1,0 +1,71 @@
+# Everything runs from the root, over every module that go.work names.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.ONESHELL:
+MAKEFLAGS += --no-print-directory
+
+# How long `make soak` fuzzes each target.
+FUZZTIME ?= 60s
+# How often `make bench` runs each benchmark.
+BENCHCOUNT ?= 6
+
+tools := $(CURDIR)/.bin
+modules = $$(go list -m -f '{{.Dir}}')
+
+.PHONY: help
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: test
+test: ## run every module's tests with the race detector, real browser included
+	@scripts/services
+	for dir in $(modules); do
+		echo "== go test -race: .$${dir#$(CURDIR)}"
+		go -C "$$dir" test -race ./...
+	done
+
+.PHONY: lint
+lint: $(tools)/.built ## check format, vet, linters, dependencies and go.mod files
+	@unformatted=$$(gofmt -l .)
+	if [[ -n $$unformatted ]]; then
+		echo "run gofmt -w on:" $$unformatted >&2
+		exit 1
+	fi
+	scripts/check-deps
+	for dir in $(modules); do
+		echo "== lint: .$${dir#$(CURDIR)}"
+		go -C "$$dir" vet ./...
+		(cd "$$dir" && $(tools)/golangci-lint run ./...)
+		GOWORK=off go -C "$$dir" mod tidy -diff
+	done
+
+.PHONY: vuln
+vuln: $(tools)/.built ## look for known vulnerabilities in what the code calls
+	@for dir in $(modules); do
+		echo "== govulncheck: .$${dir#$(CURDIR)}"
+		$(tools)/govulncheck -C "$$dir" ./...
+	done
+
+.PHONY: bench
+bench: $(tools)/.built ## run the root package's benchmarks (BENCHCOUNT=6)
+	@mkdir -p .cache
+	go test -run '^$$' -bench . -benchmem -count $(BENCHCOUNT) . | tee .cache/bench.txt
+	$(tools)/benchstat .cache/bench.txt
+
+.PHONY: soak
+soak: ## fuzz every target for FUZZTIME=60s, then run the random tests for long
+	@for pkg in $$(go list ./...); do
+		for target in $$(go test -list '^Fuzz' "$$pkg" | grep '^Fuzz' || true); do
+			echo "== fuzz $$pkg $$target for $(FUZZTIME)"
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$pkg"
+		done
+	done
+	echo "== random tests with DEVICEGRANT_SOAK=1"
+	DEVICEGRANT_SOAK=1 go test -race -count 1 -timeout 0 -run Random ./...
+
+# The tools' versions are pinned in tools/go.mod, which is kept out of go.work.
+$(tools)/.built: tools/go.mod tools/go.sum
+	@echo "== building tools"
+	GOWORK=off GOBIN=$(tools) go -C tools install tool
+	touch $@
