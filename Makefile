@@ -24,6 +24,8 @@ test: ## run every module's tests with the race detector, real browser included
 		echo "== go test -race: .$${dir#$(CURDIR)}"
 		go -C "$$dir" test -race ./...
 	done
+	echo "== allocations, which the race detector hides"
+	go test -count 1 -run DoesNotAllocate ./...
 
 .PHONY: lint
 lint: $(tools)/.built ## check format, vet, linters, dependencies and go.mod files

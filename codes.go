@@ -232,7 +232,8 @@ func (ring keyring) newDeviceCode(random io.Reader, latest time.Time) (string, D
 	if _, err := io.ReadFull(random, t.raw[:deviceCodeRandom]); err != nil {
 		return "", DeviceCodeDigest{}, fmt.Errorf("devicegrant: making a device code: %w", err)
 	}
-	binary.BigEndian.PutUint32(t.raw[deviceCodeRandom:], uint32(latest.Unix())) //nolint:gosec // Good until 2106.
+	seconds := latest.Add(time.Second - 1).Unix()                         // Rounded up: never before the grant's own deadline.
+	binary.BigEndian.PutUint32(t.raw[deviceCodeRandom:], uint32(seconds)) //nolint:gosec // Good until 2106.
 	copy(t.raw[deviceCodeSigned:], t.tag())
 	return base64.RawURLEncoding.EncodeToString(t.raw[:]), sha256.Sum256(t.raw[:]), nil
 }

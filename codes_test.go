@@ -191,6 +191,10 @@ func TestDeviceCode(t *testing.T) {
 	require.True(t, ok)
 	assert.Equal(t, digest, got)
 	assert.True(t, latest.Equal(gotLatest))
+	code, _, err = ring.newDeviceCode(rand.NewChaCha8([32]byte{}), latest.Add(time.Nanosecond))
+	require.NoError(t, err)
+	_, gotLatest, _ = ring.openDeviceCode(code)
+	assert.True(t, latest.Add(time.Second).Equal(gotLatest), "a fraction is rounded up")
 
 	for i := range code {
 		for _, c := range []byte{'A', 'b', '-', '=', '\n', 0} {

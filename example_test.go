@@ -129,45 +129,6 @@ func ExampleUserCodeFormat() {
 	// true
 }
 
-// auditedStore is a Store around another. A Store of your own implements the
-// six methods of the interface; storetest.Run checks it.
-type auditedStore struct {
-	devicegrant.Store
-	writes int
-}
-
-func (s *auditedStore) Swap(ctx context.Context, g *devicegrant.Grant) error {
-	err := s.Store.Swap(ctx, g)
-	if err == nil {
-		s.writes++
-	}
-	return err
-}
-
-// A custom Store, here one that counts decisions.
-func ExampleStore() {
-	cfg := exampleConfig()
-	store := &auditedStore{Store: cfg.Store}
-	cfg.Store = store
-	grant, err := devicegrant.New(cfg)
-	if err != nil {
-		log.Fatal(err)
-	}
-	ctx := context.Background()
-	device, err := grant.Authorize(ctx, devicegrant.Client{ID: "tv", DeviceGrant: true}, "")
-	if err != nil {
-		log.Fatal(err)
-	}
-	alice := devicegrant.Person{Subject: "alice"}
-	review, err := grant.Lookup(ctx, device.UserCode, alice)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println("denied:", grant.Deny(ctx, review.Ticket, alice) == nil, "- writes:", store.writes)
-	// Output:
-	// denied: true - writes: 1
-}
-
 // The fields that the grant adds to the host's metadata (RFC 8414).
 func ExampleServer_Metadata() {
 	grant, err := devicegrant.New(exampleConfig())

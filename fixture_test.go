@@ -222,7 +222,8 @@ func hookedFixture(t testing.TB, change func(*devicegrant.Config)) (*fixture, *h
 }
 
 // around runs call between the hooks; an error of either is the answer. Like a
-// database it does nothing for a context that has ended.
+// database it does nothing for a context that has ended, and does not wait for the
+// answer when the context ends meanwhile.
 func (h *hooked) around(ctx context.Context, method string, call func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -231,7 +232,7 @@ func (h *hooked) around(ctx context.Context, method string, call func() error) e
 		return err
 	}
 	err := call()
-	if lost := h.after(method); lost != nil {
+	if lost := errors.Join(h.after(method), ctx.Err()); lost != nil {
 		return lost
 	}
 	return err

@@ -431,7 +431,7 @@ func TestIssueTokenGetsACopy(t *testing.T) {
 
 // A device that hangs up while its tokens are issued does not leave a claim behind.
 func TestDeviceHangsUpWhileIssuing(t *testing.T) {
-	f := newFixture(t, nil)
+	f, _ := hookedFixture(t, nil)
 	a := f.authorize()
 	f.approve(a)
 	ctx, hangUp := context.WithCancel(t.Context())
@@ -443,6 +443,44 @@ func TestDeviceHangsUpWhileIssuing(t *testing.T) {
 	require.ErrorIs(t, err, devicegrant.ErrSlowDown)
 	f.issue = nil
 	f.requirePoll(a, nil)
+}
+
+// A device that hangs up while its claim is written does not lose the login: the
+// claim is known to have been made, and is released.
+func TestDeviceHangsUpWhileClaiming(t *testing.T) {
+	f, h := hookedFixture(t, nil)
+	a := f.authorize()
+	f.approve(a)
+	ctx, hangUp := context.WithCancel(t.Context())
+	h.after = func(method string) error {
+		if method == "Swap redeeming" {
+			hangUp()
+		}
+		return nil
+	}
+	f.issue = func(ctx context.Context, _ *devicegrant.Grant) (*devicegrant.Token, error) { return nil, ctx.Err() }
+	_, err := f.Poll(ctx, "tv", a.DeviceCode)
+	require.ErrorIs(t, err, devicegrant.ErrSlowDown)
+	f.issue = nil
+	f.requirePoll(a, nil)
+}
+
+// A Store that returns nonsense is an operator's business, and ends no login.
+func TestUnknownState(t *testing.T) {
+	f, h := hookedFixture(t, nil)
+	h.Store = brokenStore{h.Store}
+	a := f.authorize()
+	f.requirePoll(a, devicegrant.ErrSlowDown)
+	require.Len(t, f.raised(devicegrant.EventStoreError), 1)
+	assert.Equal(t, f.raised(devicegrant.EventCreated)[0].Grant, f.raised(devicegrant.EventStoreError)[0].Grant)
+}
+
+type brokenStore struct{ devicegrant.Store }
+
+func (s brokenStore) Poll(ctx context.Context, code devicegrant.DeviceCodeDigest, clientID string, now time.Time) (devicegrant.Polled, error) {
+	p, err := s.Store.Poll(ctx, code, clientID, now)
+	p.State = 0
+	return p, err
 }
 
 // A claim whose holder died: polls are pending until it has timed out, and then the
@@ -606,6 +644,16 @@ func TestNoSecretsAtRestOrInLogs(t *testing.T) {
 		assert.NotContains(t, dump.String(), secret, name)
 	}
 	assert.Contains(t, dump.String(), "tv")
+}
+
+func TestScopeIsListedOnce(t *testing.T) {
+	f := newFixture(t, nil)
+	a, err := f.Authorize(t.Context(), tv, "profile openid profile")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"profile", "openid"}, f.review(a.UserCode, alice).Scopes)
+	a, err = f.Authorize(t.Context(), tv, "")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"openid"}, f.review(a.UserCode, alice).Scopes, "the default")
 }
 
 func TestEventsOfALogin(t *testing.T) {

@@ -18,10 +18,11 @@ const (
 	// it. A grant that starts with a longer interval keeps that one.
 	MaxInterval = time.Minute
 
-	// samePoll is how close two requests are to be one poll. An OAuth client
-	// that probes for the right client authentication sends each poll twice,
-	// the second as soon as the first is answered.
-	samePoll = 100 * time.Millisecond
+	// maxSamePoll bounds how close two requests are to be one poll: a tenth of the
+	// interval, at most this. An OAuth client that probes for the right client
+	// authentication sends each poll twice, the second as soon as the first is
+	// answered: a round trip later.
+	maxSamePoll = 250 * time.Millisecond
 
 	// maxLeeway bounds how early an on-time poll may arrive: a fifth of the
 	// interval, at most this. Timers drift, and a delayed request makes the next
@@ -46,8 +47,9 @@ type Pace struct {
 	// first. Early polls do not move it, so that a client that is slightly too
 	// fast is not put off for ever.
 	OnTime time.Time
-	// Last is when the last poll of either kind arrived. A second request within
-	// a tenth of a second is the same poll, and does not move it.
+	// Last is when the last poll of either kind arrived. A second request within a
+	// tenth of the interval, a quarter of a second at most, is the same poll, and
+	// does not move it.
 	Last time.Time
 }
 
@@ -63,7 +65,7 @@ func (p Pace) Next(now time.Time) Pace {
 	switch {
 	case p.Last.IsZero():
 		p.OnTime, p.Last = now, now
-	case now.Sub(p.Last).Abs() < samePoll:
+	case now.Sub(p.Last).Abs() < samePoll(p.Interval):
 	case now.Before(p.Last), now.Sub(p.OnTime) >= p.Interval-leeway(p.Interval):
 		p.OnTime, p.Last = now, now
 	default:
@@ -72,6 +74,8 @@ func (p Pace) Next(now time.Time) Pace {
 	}
 	return p
 }
+
+func samePoll(interval time.Duration) time.Duration { return min(interval/10, maxSamePoll) }
 
 func leeway(interval time.Duration) time.Duration { return min(interval/5, maxLeeway) }
 

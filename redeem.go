@@ -56,9 +56,8 @@ func (t *Token) check() error {
 	return nil
 }
 
-// endTimeout bounds the write that ends a claim. It has its own time, so that a
-// device that hangs up does not leave the claim behind.
-const endTimeout = 5 * time.Second
+// claimWriteTimeout bounds the write that begins or ends a claim.
+const claimWriteTimeout = 5 * time.Second
 
 // Poll answers a device's poll for its tokens (RFC 8628 section 3.4), made by the
 // client that was authenticated as clientID. It returns the tokens, once, or an
@@ -86,7 +85,9 @@ func (s *Server) Poll(ctx context.Context, clientID, deviceCode string) (*Token,
 	refusal := answer(p, clientID, now)
 	switch refusal {
 	case nil:
-		return s.redeem(ctx, digest, now)
+		return s.redeem(ctx, digest, p, now)
+	case errUnknownState:
+		s.raise(ctx, Event{Type: EventStoreError, Grant: p.ID, ClientID: clientID, Err: refusal})
 	case errOtherClient:
 		s.raise(ctx, Event{Type: EventOtherClient, Grant: p.ID, ClientID: clientID})
 	case errReplayed:
@@ -103,16 +104,16 @@ func (s *Server) goOn(ctx context.Context, g *Grant, err error) error {
 
 // redeem turns an approved grant into tokens: claim, issue, commit. Only one poll
 // can win the claim, and only the winner issues.
-func (s *Server) redeem(ctx context.Context, digest DeviceCodeDigest, now time.Time) (*Token, error) {
+func (s *Server) redeem(ctx context.Context, digest DeviceCodeDigest, p Polled, now time.Time) (*Token, error) {
 	g, err := s.cfg.Store.ByDeviceCode(ctx, digest)
 	if err != nil {
-		return nil, s.goOn(ctx, &Grant{}, err)
+		return nil, s.goOn(ctx, &Grant{ID: p.ID, ClientID: p.ClientID}, err)
 	}
 	claimed, ok := g.claim(now, s.cfg.ClaimTimeout)
 	if !ok {
 		return nil, ErrAuthorizationPending // Another poll was faster.
 	}
-	switch err := s.swap(ctx, &claimed); {
+	switch err := s.swapClaim(ctx, &claimed); {
 	case errors.Is(err, ErrConflict):
 		return nil, ErrAuthorizationPending
 	case err != nil:
@@ -150,11 +151,17 @@ func (s *Server) issue(ctx context.Context, g, claimed *Grant) (token *Token, er
 // poll can issue, and those that ask are told expired_token once the claim has
 // timed out.
 func (s *Server) endClaim(ctx context.Context, end *Grant) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
-	defer cancel()
-	if err := s.swap(ctx, end); err != nil {
-		s.raise(ctx, grantEvent(EventClaimStuck, end, err))
+	if err := s.swapClaim(ctx, end); err != nil {
+		s.raise(context.WithoutCancel(ctx), grantEvent(EventClaimStuck, end, err))
 	}
+}
+
+// swapClaim writes the beginning or the end of a claim. It has its own time, so
+// that a device that hangs up does not leave a claim behind.
+func (s *Server) swapClaim(ctx context.Context, g *Grant) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimWriteTimeout)
+	defer cancel()
+	return s.swap(ctx, g)
 }
 
 // swap writes the grant and keeps its Version in step with the stored one.

@@ -3,6 +3,7 @@ package devicegrant
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 )
@@ -66,6 +67,9 @@ func (s *Server) authenticate(r *http.Request, f *form) (Client, error) {
 		return Client{}, err
 	}
 	client, err := s.cfg.AuthenticateClient(r.Context(), c)
+	if err == nil && client.ID == "" {
+		err = errors.New("AuthenticateClient returned a Client without an ID") // All clients would be one.
+	}
 	if err != nil {
 		if asError(err) == nil {
 			s.cfg.Logger.ErrorContext(r.Context(), "devicegrant: AuthenticateClient failed", "client_id", c.ID, "error", err)

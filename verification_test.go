@@ -293,10 +293,13 @@ func TestPageBadRequests(t *testing.T) {
 	assert.Equal(t, http.StatusBadRequest, b.post("action", "approve").Code)
 	assert.Equal(t, http.StatusBadRequest, b.post().Code)
 	assert.Equal(t, http.StatusBadRequest, b.post("user_code", strings.Repeat("B", 70_000)).Code)
+	w := b.post("user_code", strings.Repeat("B", 1_000))
+	assert.Equal(t, http.StatusBadRequest, w.Code)
+	assert.NotContains(t, w.Body.String(), "BBBBB", "what nobody can have typed is not shown again")
 	assert.Equal(t, http.StatusBadRequest, b.get("/device?user_code="+strings.Repeat("B", 70_000)).Code)
 	assert.Equal(t, http.StatusSeeOther, (&browser{fixture: f}).get("/device?user_code="+strings.Repeat("B", 70_000)).Code)
 
-	w := b.do(httptest.NewRequest(http.MethodDelete, "/device", nil))
+	w = b.do(httptest.NewRequest(http.MethodDelete, "/device", nil))
 	assert.Equal(t, http.StatusMethodNotAllowed, w.Code)
 	assert.Equal(t, "GET, HEAD, POST", w.Header().Get("Allow"))
 

@@ -328,6 +328,17 @@ func TestClientRegistryFails(t *testing.T) {
 	assert.Contains(t, f.logged(), "connection refused")
 }
 
+// A host that forgets a client's id would make all clients one.
+func TestClientWithoutID(t *testing.T) {
+	f := newFixture(t, func(c *devicegrant.Config) {
+		c.AuthenticateClient = func(context.Context, devicegrant.Credentials) (devicegrant.Client, error) {
+			return devicegrant.Client{DeviceGrant: true}, nil
+		}
+	})
+	assert.Equal(t, http.StatusServiceUnavailable, f.post("/device_authorization", "client_id=tv").Code)
+	assert.Contains(t, f.logged(), "without an ID")
+}
+
 func TestErrorDescriptionIsPrintable(t *testing.T) {
 	f := newFixture(t, func(c *devicegrant.Config) {
 		c.AuthenticateClient = func(context.Context, devicegrant.Credentials) (devicegrant.Client, error) {
@@ -370,4 +381,15 @@ func TestClientCredentials(t *testing.T) {
 	assert.Equal(t, devicegrant.AuthNone, c.Method)
 	assert.Equal(t, "x", c.Parameter("client_assertion"))
 	assert.Same(t, r, c.Request)
+}
+
+// Both parts of Basic are form-encoded inside (RFC 6749 section 2.3.1).
+func TestClientCredentialsBasic(t *testing.T) {
+	r := httptest.NewRequest(http.MethodPost, "/", nil)
+	r.Header.Set("Authorization", "bASIC "+base64.StdEncoding.EncodeToString([]byte("my+%2F%3A+client:se%3Acret%20+")))
+	c, err := devicegrant.ClientCredentials(r)
+	require.NoError(t, err)
+	assert.Equal(t, "my /: client", c.ID)
+	assert.Equal(t, "se:cret  ", c.Secret)
+	assert.Equal(t, devicegrant.AuthBasic, c.Method)
 }
