@@ -1,0 +1,74 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/devicegrant/devicegrant"
+	"github.com/devicegrant/devicegrant/memstore"
+)
+
+// options is the command line. Zero durations are the library's defaults.
+type options struct {
+	addr, store, keyFile string
+	lifetime, interval   time.Duration
+	trustedProxies       []netip.Prefix
+}
+
+// errUsage is a wrong command line, which has been explained already.
+var errUsage = errors.New("wrong usage")
+
+func parseOptions(args []string, stderr io.Writer) (o options, err error) {
+	flags := flag.NewFlagSet("authserver", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&o.addr, "addr", "127.0.0.1:8080", "`HOST:PORT` to serve at; port 0 takes any that is free")
+	flags.StringVar(&o.store, "store", "memory:", "`URL` of the store of grants: "+knownStores)
+	flags.StringVar(&o.keyFile, "key", "", "`FILE` with the keys that protect codes, which replicas share; created when missing (default a random key)")
+	flags.DurationVar(&o.lifetime, "lifetime", 0, "how long codes can be used (default 15m)")
+	flags.DurationVar(&o.interval, "interval", 0, "least time between two polls (default 5s)")
+	flags.Func("trusted-proxies", "`CIDR[,CIDR]` of reverse proxies whose forwarding headers are believed", func(s string) (err error) {
+		o.trustedProxies, err = parsePrefixes(s)
+		return err
+	})
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return o, err
+	case err != nil:
+		return o, errUsage
+	case flags.NArg() > 0:
+		return o, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	return o, nil
+}
+
+// parsePrefixes reads CIDR[,CIDR]; empty means none.
+func parsePrefixes(s string) (prefixes []netip.Prefix, err error) {
+	if s == "" {
+		return nil, nil
+	}
+	for part := range strings.SplitSeq(s, ",") {
+		p, err := netip.ParsePrefix(strings.TrimSpace(part))
+		if err != nil {
+			return nil, err
+		}
+		prefixes = append(prefixes, p.Masked())
+	}
+	return prefixes, nil
+}
+
+const knownStores = "memory:"
+
+// openStore opens the store that a URL names. Its errors name the scheme only, for
+// there may be a password in the rest.
+func openStore(url string) (devicegrant.Store, error) {
+	if url == "memory:" {
+		return memstore.New(0), nil
+	}
+	scheme, _, _ := strings.Cut(url, ":")
+	return nil, fmt.Errorf("unknown store %q; known are: %s", scheme+":…", knownStores)
+}

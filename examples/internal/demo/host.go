@@ -1,0 +1,113 @@
+// Package demo is a small authorization server as a team may have one before it
+// adds the device grant: clients, a login, tokens, a token endpoint with refresh
+// tokens, and metadata. The commands beside it embed devicegrant into it.
+//
+// It keeps everything in memory and its people and secrets in the source, so it
+// is for trying out and for reading, not for use.
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/devicegrant/devicegrant"
+)
+
+// Host is the authorization server. Its methods that are no handlers are what
+// devicegrant.Config asks for.
+type Host struct {
+	origin   string
+	logger   *slog.Logger
+	sessions *table[digest, string]      // subjects, by the digest of the cookie
+	failures *table[digest, int]         // wrong passwords, by whom and from where
+	logins   *table[uuid.UUID, login]    // by the grant they came from
+	access   *table[digest, accessToken] // by the digest of the token
+}
+
+// NewHost returns a server that is reached at origin, a URL without a path. Nil
+// for logger logs nothing.
+func NewHost(origin string, logger *slog.Logger) *Host {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	return &Host{
+		origin:   origin,
+		logger:   logger,
+		sessions: newTable[digest, string](10_000, 8*time.Hour),
+		failures: newTable[digest, int](10_000, 5*time.Minute),
+		logins:   newTable[uuid.UUID, login](100_000, refreshLife),
+		access:   newTable[digest, accessToken](100_000, accessLife),
+	}
+}
+
+// Routes returns a mux with the endpoints that have nothing to do with the device
+// grant.
+func (h *Host) Routes() *http.ServeMux {
+	sameSite := http.NewCrossOriginProtection()
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", h.serveHome)
+	mux.HandleFunc("GET /login", h.serveLoginForm)
+	mux.Handle("POST /login", sameSite.Handler(http.HandlerFunc(h.serveLogin)))
+	mux.Handle("POST /logout", sameSite.Handler(http.HandlerFunc(h.serveLogout)))
+	mux.HandleFunc("GET /userinfo", h.serveUserinfo)
+	mux.HandleFunc("POST /userinfo", h.serveUserinfo)
+	return mux
+}
+
+// MetadataHandler serves the server's metadata (RFC 8414), to which extend may add
+// what it knows of.
+func (h *Host) MetadataHandler(extend func(map[string]any) map[string]any) http.Handler {
+	body, err := json.Marshal(extend(map[string]any{
+		"issuer":                   h.origin,
+		"token_endpoint":           h.origin + "/token",
+		"userinfo_endpoint":        h.origin + "/userinfo",
+		"scopes_supported":         scopes,
+		"response_types_supported": []string{}, // There is no authorization endpoint.
+		"grant_types_supported":    []string{"refresh_token"},
+		"token_endpoint_auth_methods_supported": []devicegrant.AuthMethod{
+			devicegrant.AuthNone, devicegrant.AuthBasic, devicegrant.AuthPost,
+		},
+	}))
+	if err != nil {
+		panic(err) // Strings and lists of strings always marshal.
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(body)
+	})
+}
+
+// OnEvent logs what happens in the device grant. When a device code is presented
+// again after its tokens were issued, somebody else knows it, and the tokens are
+// revoked.
+func (h *Host) OnEvent(ctx context.Context, e devicegrant.Event) {
+	if e.Type == devicegrant.EventReplayed {
+		h.logins.remove(e.Grant)
+	}
+	if e.Err != nil {
+		return // The library has logged it.
+	}
+	h.logger.Log(ctx, levelOf(e.Type), "device grant: "+string(e.Type),
+		"grant", e.Grant, "client_id", e.ClientID, "subject", e.Subject)
+}
+
+// levelOf warns of what an honest client or person has little reason to do.
+func levelOf(t devicegrant.EventType) slog.Level {
+	switch t {
+	case devicegrant.EventReplayed, devicegrant.EventOtherClient,
+		devicegrant.EventWrongUserCode, devicegrant.EventTooManyGuesses:
+		return slog.LevelWarn
+	default:
+		return slog.LevelInfo
+	}
+}

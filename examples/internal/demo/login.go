@@ -1,0 +1,143 @@
+package demo
+
+import (
+	"crypto/subtle"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+const (
+	sessionCookie   = "session"
+	maxFormBody     = 64 << 10 // bytes
+	maxLoginFailure = 10       // wrong passwords for one name from one address, until they are forgotten
+)
+
+// user is somebody who can sign in. A real server keeps a slow hash of the
+// password, or leaves the login to an identity provider.
+type user struct {
+	subject, name string
+	password      digest
+}
+
+var users = map[string]user{
+	"alice": {"alice", "Alice", digestOf("wonderland")},
+	"bob":   {"bob", "Bob", digestOf("builder")},
+}
+
+// SignedIn is for devicegrant.Config: whoever is not signed in is sent to the
+// login, and comes back to returnTo.
+func (h *Host) SignedIn(w http.ResponseWriter, r *http.Request, returnTo string) (subject string, ok bool) {
+	subject, ok = h.session(r)
+	if !ok {
+		http.Redirect(w, r, "/login?return_to="+url.QueryEscape(returnTo), http.StatusSeeOther)
+	}
+	return subject, ok
+}
+
+// session returns whose session the request belongs to.
+func (h *Host) session(r *http.Request) (subject string, ok bool) {
+	cookie, err := r.Cookie(sessionCookie)
+	if err != nil {
+		return "", false
+	}
+	return h.sessions.get(digestOf(cookie.Value))
+}
+
+func (h *Host) serveHome(w http.ResponseWriter, r *http.Request) {
+	subject, _ := h.session(r)
+	showPage(w, http.StatusOK, page{Title: "Device grant demo", Home: &homePage{Name: users[subject].name}})
+}
+
+func (h *Host) serveLoginForm(w http.ResponseWriter, r *http.Request) {
+	showLogin(w, http.StatusOK, loginPage{ReturnTo: localPath(r.URL.Query().Get("return_to"))})
+}
+
+func (h *Host) serveLogin(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxFormBody)
+	if r.ParseForm() != nil {
+		showLogin(w, http.StatusBadRequest, loginPage{ReturnTo: "/", Error: "Your browser sent something that could not be read."})
+		return
+	}
+	name, password := r.PostForm.Get("username"), r.PostForm.Get("password")
+	form := loginPage{Username: name, ReturnTo: localPath(r.Form.Get("return_to"))}
+	if name == "" || password == "" {
+		form.Error = "Enter your user name and your password."
+		showLogin(w, http.StatusBadRequest, form)
+		return
+	}
+	subject, status := h.checkPassword(r, name, password)
+	switch status {
+	case http.StatusOK:
+		h.startSession(w, r, subject)
+		http.Redirect(w, r, form.ReturnTo, http.StatusSeeOther)
+		return
+	case http.StatusTooManyRequests:
+		form.Error = "The password was wrong too often. Try again in a few minutes."
+	default:
+		form.Error = "The user name or the password is wrong."
+	}
+	showLogin(w, status, form)
+}
+
+// checkPassword returns who signs in, or the status to refuse them with: unknown
+// names and wrong passwords look the same.
+func (h *Host) checkPassword(r *http.Request, name, password string) (subject string, status int) {
+	addr, _, _ := net.SplitHostPort(r.RemoteAddr)
+	attempt := digestOf(name + "\x00" + addr)
+	if n, _ := h.failures.get(attempt); n >= maxLoginFailure {
+		return "", http.StatusTooManyRequests
+	}
+	user, known := users[name]
+	sent := digestOf(password)
+	if subtle.ConstantTimeCompare(sent[:], user.password[:]) != 1 || !known {
+		h.failures.update(attempt, func(n int, _ bool) (int, bool) { return n + 1, true })
+		return "", http.StatusUnauthorized
+	}
+	h.failures.remove(attempt)
+	return user.subject, http.StatusOK
+}
+
+// startSession gives the browser a session of its own, never one that it had
+// before somebody signed in.
+func (h *Host) startSession(w http.ResponseWriter, r *http.Request, subject string) {
+	h.endSession(r)
+	id := newSecret()
+	h.sessions.put(digestOf(id), subject)
+	http.SetCookie(w, h.cookie(id))
+}
+
+func (h *Host) endSession(r *http.Request) {
+	if old, err := r.Cookie(sessionCookie); err == nil {
+		h.sessions.remove(digestOf(old.Value))
+	}
+}
+
+func (h *Host) serveLogout(w http.ResponseWriter, r *http.Request) {
+	h.endSession(r)
+	gone := h.cookie("")
+	gone.MaxAge = -1
+	http.SetCookie(w, gone)
+	http.Redirect(w, r, "/", http.StatusSeeOther)
+}
+
+func (h *Host) cookie(value string) *http.Cookie {
+	return &http.Cookie{
+		Name: sessionCookie, Value: value, Path: "/", HttpOnly: true,
+		SameSite: http.SameSiteLaxMode, // The login may be reached by a link from elsewhere.
+		Secure:   strings.HasPrefix(h.origin, "https:"),
+	}
+}
+
+// localPath returns s if it is a path on this server, and "/" otherwise: a login
+// must not send people to other sites. Browsers take a backslash for a slash and
+// skip tabs and newlines, so none of these may be in it.
+func localPath(s string) string {
+	u, err := url.Parse(s) // It refuses control characters.
+	if err != nil || u.Scheme != "" || u.Host != "" ||
+		!strings.HasPrefix(s, "/") || strings.HasPrefix(s, "//") || strings.Contains(s, `\`) {
+		return "/"
+	}
+	return s
+}

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"rsc.io/qr"
+
+	"github.com/devicegrant/devicegrant/examples/internal/browser"
+)
+
+const origin = "http://127.0.0.1:8080"
+
+// screenOf is what a device shows, and a way to wait for it.
+type screenOf struct {
+	t     testing.TB
+	lines *bufio.Scanner
+	done  chan error
+}
+
+// start runs a device in the background.
+func start(t testing.TB, device func(out io.Writer) error) *screenOf {
+	r, w := io.Pipe()
+	s := &screenOf{t: t, lines: bufio.NewScanner(r), done: make(chan error, 1)}
+	go func() {
+		s.done <- device(w)
+		w.Close()
+	}()
+	return s
+}
+
+// link waits for the device to show what it has to, and returns the link on it.
+func (s *screenOf) link() (link string) {
+	s.t.Helper()
+	shown := s.until("Waiting for your decision")
+	require.Contains(s.t, shown, "alice / wonderland")
+	link = regexp.MustCompile(`http://\S+user_code=\S+`).FindString(shown)
+	require.NotEmpty(s.t, link)
+	_, code, _ := strings.Cut(link, "=")
+	require.Contains(s.t, shown, "enter the code     "+code)
+	return link
+}
+
+func (s *screenOf) until(text string) string {
+	s.t.Helper()
+	var shown strings.Builder
+	for s.lines.Scan() {
+		shown.WriteString(s.lines.Text() + "\n")
+		if strings.Contains(s.lines.Text(), text) {
+			return shown.String()
+		}
+	}
+	require.Fail(s.t, "never shown: "+text, shown.String())
+	return ""
+}
+
+// end waits for the device to end, and returns the rest of what it showed.
+func (s *screenOf) end() (rest string, err error) {
+	for s.lines.Scan() {
+		rest += s.lines.Text() + "\n"
+	}
+	return rest, <-s.done
+}
+
+// decide signs in as alice, coming from the link, and presses a button.
+func decide(t testing.TB, b *browser.Browser, link, button string) {
+	b.Open(link)
+	require.Equal(t, "/login", b.URL.Path)
+	b.Submit("", map[string]string{"username": "alice", "password": "wonderland"})
+	require.Equal(t, "/device", b.URL.Path)
+	require.Contains(t, b.Text, "Living-room TV")
+	b.Submit(button, nil)
+	require.Equal(t, http.StatusOK, b.Status)
+}
+
+// inBubble starts a device against the quickstart's server, without a network.
+func inBubble(ctx context.Context, t testing.TB) (*screenOf, http.RoundTripper) {
+	server, err := newServer(origin)
+	require.NoError(t, err)
+	transport := browser.Handler{Handler: server}
+	return start(t, func(out io.Writer) error {
+		return signIn(ctx, out, &http.Client{Transport: transport}, origin)
+	}), transport
+}
+
+func TestApproved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		screen, transport := inBubble(t.Context(), t)
+		decide(t, browser.New(t, transport), screen.link(), "approve")
+		rest, err := screen.end()
+		require.NoError(t, err)
+		assert.Contains(t, rest, "Approved: the device is signed in as Alice (alice).")
+	})
+}
+
+func TestDenied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		screen, transport := inBubble(t.Context(), t)
+		decide(t, browser.New(t, transport), screen.link(), "deny")
+		rest, err := screen.end()
+		require.ErrorIs(t, err, errDenied)
+		assert.NotContains(t, rest, "Approved")
+	})
+}
+
+func TestExpired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		screen, _ := inBubble(t.Context(), t)
+		screen.link()
+		_, err := screen.end()
+		require.ErrorIs(t, err, errExpired)
+		assert.GreaterOrEqual(t, time.Since(began), 15*time.Minute)
+	})
+}
+
+func TestStoppedWhileWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		screen, _ := inBubble(ctx, t)
+		screen.link()
+		stop()
+		_, err := screen.end()
+		require.ErrorIs(t, err, errStopped)
+	})
+}
+
+// TestRun goes through the network, as the command does.
+func TestRun(t *testing.T) {
+	screen := start(t, func(out io.Writer) error { return run(t.Context(), out, "127.0.0.1:0") })
+	b := browser.New(t, &http.Transport{})
+	defer b.Close()
+	decide(t, b, screen.link(), "approve")
+	rest, err := screen.end()
+	require.NoError(t, err)
+	assert.Contains(t, rest, "signed in as Alice")
+}
+
+func TestRunStopped(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	screen := start(t, func(out io.Writer) error { return run(ctx, out, "127.0.0.1:0") })
+	link := screen.link()
+	stop()
+	_, err := screen.end()
+	require.ErrorIs(t, err, errStopped)
+	_, err = http.Get(link)
+	require.Error(t, err, "the server is still there")
+}
+
+func TestRunPortInUse(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	err = run(t.Context(), io.Discard, taken.Addr().String())
+	require.EqualError(t, err, taken.Addr().String()+" is in use by another program; choose another address with -addr")
+}
+
+func TestRunRefusesHTTPElsewhere(t *testing.T) {
+	_, err := newServer("http://192.0.2.1:8080")
+	require.ErrorContains(t, err, "VerificationURI")
+}
+
+// transportFunc is a server in one function.
+type transportFunc func(*http.Request) (*http.Response, error)
+
+func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestPollPace checks how long the device waits before each poll, by what the one
+// before was answered.
+func TestPollPace(t *testing.T) {
+	answers := []string{
+		`{"error":"authorization_pending"}`,
+		`{"error":"slow_down"}`,
+		`{"error":"authorization_pending"}`,
+		`{"error":"slow_down","interval":30}`,
+		"", // The network fails.
+		`<html>Bad gateway</html>`,
+		`{"access_token":"secret"}`,
+	}
+	want := []time.Duration{2, 2, 7, 7, 30, 60, 120}
+	synctest.Test(t, func(t *testing.T) {
+		last := time.Now()
+		var waited []time.Duration
+		d := device{client: &http.Client{Transport: transportFunc(func(*http.Request) (*http.Response, error) {
+			waited = append(waited, time.Since(last)/time.Second)
+			last = time.Now()
+			return answerOf(answers[len(waited)-1])
+		})}}
+		token, err := d.poll(t.Context(), authorization{DeviceCode: "code", ExpiresIn: 900, Interval: 2})
+		require.NoError(t, err)
+		assert.Equal(t, "secret", token)
+		assert.Equal(t, want, waited)
+	})
+}
+
+func answerOf(body string) (*http.Response, error) {
+	if body == "" {
+		return nil, errors.New("connection refused")
+	}
+	status := http.StatusBadRequest
+	if strings.Contains(body, "access_token") {
+		status = http.StatusOK
+	}
+	return &http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader(body))}, nil
+}
+
+func TestPollEnds(t *testing.T) {
+	for _, tt := range []struct{ answer, want string }{
+		{`{"error":"access_denied"}`, errDenied.Error()},
+		{`{"error":"expired_token"}`, errExpired.Error()},
+		{`{"error":"invalid_grant"}`, "the server answered invalid_grant"},
+		{`{"error":"authorization_pending"}`, errExpired.Error()}, // A server that never says so.
+	} {
+		t.Run(tt.answer, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := device{client: &http.Client{Transport: transportFunc(func(*http.Request) (*http.Response, error) {
+					return answerOf(tt.answer)
+				})}}
+				_, err := d.poll(t.Context(), authorization{ExpiresIn: 60})
+				require.EqualError(t, err, tt.want)
+			})
+		})
+	}
+}
+
+// TestRender reads the drawing back.
+func TestRender(t *testing.T) {
+	code, err := qr.Encode(origin+"/device?user_code=WDJB-MJHT", qr.L)
+	require.NoError(t, err)
+	for _, colors := range []bool{true, false} {
+		t.Run(fmt.Sprint("colors=", colors), func(t *testing.T) {
+			drawn := render(code, colors)
+			assert.Equal(t, colors, strings.Contains(drawn, "\x1b"))
+			lines := strings.Split(strings.TrimRight(drawn, "\n"), "\n")
+			require.Len(t, lines, (code.Size+2*quietZone+1)/2)
+			for i, line := range lines {
+				line = strings.TrimSuffix(strings.TrimPrefix(line, blackOnWhite), resetColors)
+				row := []rune(line)
+				require.Len(t, row, code.Size+2*quietZone)
+				for x, block := range row {
+					upper := block == '▀' || block == '█'
+					lower := block == '▄' || block == '█'
+					require.Equal(t, code.Black(x-quietZone, 2*i-quietZone), upper)
+					require.Equal(t, code.Black(x-quietZone, 2*i+1-quietZone), lower)
+				}
+			}
+		})
+	}
+}
+
+func TestColorsOnlyOnTerminals(t *testing.T) {
+	assert.False(t, isTerminal(new(bytes.Buffer)))
+}
