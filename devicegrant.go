@@ -172,10 +172,13 @@ func New(cfg Config) (*Server, error) {
 		verifyPath:  uri.RequestURI(),
 		completeURI: withParameter(uri.String(), "user_code"),
 		resumePath:  withParameter(uri.RequestURI(), "resume"),
-		now:         time.Now,
+		now:         now,
 		random:      rand.Reader,
 	}, nil
 }
+
+// now is the time as every Store can hold it.
+func now() time.Time { return time.Now().Truncate(time.Microsecond) }
 
 func (c Config) withDefaults() Config {
 	if c.Lifetime == 0 {

@@ -97,9 +97,10 @@ type Polled struct {
 // the cases named below; any other error means that it could not answer. It
 // copies what it is given and what it returns.
 type Store interface {
-	// Create stores a new grant. It returns ErrUserCodeExists when another grant
-	// has the same user code and has not freed it, and ErrFull when there is room
-	// for no more.
+	// Create stores a new grant, every field as given. Its UserCode is not zero. It
+	// returns ErrUserCodeExists when another grant has the same user code and has
+	// not freed it, and ErrFull when there is room for no more. A device code that
+	// is stored already is an error of any kind, and changes nothing.
 	Create(ctx context.Context, g *Grant) error
 
 	// ByUserCode returns the grant that has the user code, in any state and past
@@ -125,7 +126,8 @@ type Store interface {
 	Swap(ctx context.Context, g *Grant) error
 
 	// Purge deletes up to limit grants with ExpiresAt before the given time and
-	// returns how many it deleted; fewer than limit means that none is left.
+	// returns how many it deleted, with an error too; fewer than limit without one
+	// means that none is left.
 	Purge(ctx context.Context, before time.Time, limit int) (int, error)
 }
 

@@ -5,6 +5,7 @@ package memstore
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,6 +43,8 @@ type codeShard struct {
 	sync.Mutex
 	m map[devicegrant.UserCodeDigest]devicegrant.DeviceCodeDigest
 }
+
+var errDeviceCodeExists = errors.New("memstore: device code is stored already")
 
 var (
 	_ devicegrant.Store   = (*Store)(nil)
@@ -81,6 +84,12 @@ func (s *Store) Create(_ context.Context, g *devicegrant.Grant) error {
 	if _, taken := codes.m[g.UserCode]; taken {
 		return devicegrant.ErrUserCodeExists
 	}
+	grants := s.grantShard(g.DeviceCode)
+	grants.Lock()
+	defer grants.Unlock()
+	if _, taken := grants.m[g.DeviceCode]; taken {
+		return errDeviceCodeExists
+	}
 	if s.count.Add(1) > s.max {
 		s.count.Add(-1)
 		return devicegrant.ErrFull
@@ -88,9 +97,6 @@ func (s *Store) Create(_ context.Context, g *devicegrant.Grant) error {
 	stored := *g
 	stored.ClientID, stored.Scope = strings.Clone(g.ClientID), strings.Clone(g.Scope) // They may be part of a whole request.
 	codes.m[g.UserCode] = g.DeviceCode
-	grants := s.grantShard(g.DeviceCode)
-	grants.Lock()
-	defer grants.Unlock()
 	grants.m[g.DeviceCode] = &stored
 	return nil
 }

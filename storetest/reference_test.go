@@ -1,0 +1,179 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/devicegrant/devicegrant"
+)
+
+type (
+	grant      = devicegrant.Grant
+	polled     = devicegrant.Polled
+	deviceCode = devicegrant.DeviceCodeDigest
+	userCode   = devicegrant.UserCodeDigest
+)
+
+// reference is the plainest Store: one lock, two maps. Its steps are functions, so
+// that a mutant can have one of them otherwise.
+type reference struct {
+	mu     sync.Mutex
+	grants map[deviceCode]*grant
+	codes  map[userCode]deviceCode
+
+	create       func(r *reference, g *grant) error
+	byUserCode   func(r *reference, code userCode) (*grant, error)
+	byDeviceCode func(r *reference, code deviceCode) (*grant, error)
+	poll         func(r *reference, code deviceCode, clientID string, now time.Time) (polled, error)
+	swap         func(r *reference, g *grant) error
+	purge        func(r *reference, before time.Time, limit int) (int, error)
+}
+
+func newReference() *reference {
+	return &reference{
+		grants: map[deviceCode]*grant{}, codes: map[userCode]deviceCode{},
+		create: create, byUserCode: byUserCode, byDeviceCode: byDeviceCode, poll: poll, swap: swap, purge: purge,
+	}
+}
+
+// locked runs a step under the lock.
+func locked[T any](r *reference, step func() T) T {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return step()
+}
+
+func (r *reference) Create(_ context.Context, g *grant) error { return r.create(r, g) }
+
+func (r *reference) ByUserCode(_ context.Context, code userCode) (*grant, error) {
+	return r.byUserCode(r, code)
+}
+
+func (r *reference) ByDeviceCode(_ context.Context, code deviceCode) (*grant, error) {
+	return r.byDeviceCode(r, code)
+}
+
+func (r *reference) Poll(_ context.Context, code deviceCode, clientID string, now time.Time) (polled, error) {
+	return r.poll(r, code, clientID, now)
+}
+
+func (r *reference) Swap(_ context.Context, g *grant) error { return r.swap(r, g) }
+
+func (r *reference) Purge(_ context.Context, before time.Time, limit int) (int, error) {
+	return r.purge(r, before, limit)
+}
+
+func create(r *reference, g *grant) error {
+	return locked(r, func() error {
+		if _, taken := r.codes[g.UserCode]; taken {
+			return devicegrant.ErrUserCodeExists
+		}
+		if _, taken := r.grants[g.DeviceCode]; taken {
+			return errors.New("device code is stored already")
+		}
+		r.put(*g)
+		return nil
+	})
+}
+
+// put writes a grant, and the index, as they are given.
+func (r *reference) put(g grant) {
+	r.grants[g.DeviceCode] = &g
+	if g.UserCode != noUserCode {
+		r.codes[g.UserCode] = g.DeviceCode
+	}
+}
+
+func byUserCode(r *reference, code userCode) (*grant, error) {
+	return locked2(r, func() (*grant, error) {
+		device, ok := r.codes[code]
+		if !ok {
+			return nil, devicegrant.ErrNotFound
+		}
+		g := *r.grants[device]
+		return &g, nil
+	})
+}
+
+func byDeviceCode(r *reference, code deviceCode) (*grant, error) {
+	g, ok := r.get(code)
+	if !ok {
+		return nil, devicegrant.ErrNotFound
+	}
+	return &g, nil
+}
+
+// get returns a copy.
+func (r *reference) get(code deviceCode) (grant, bool) {
+	return locked2(r, func() (grant, bool) {
+		if g, ok := r.grants[code]; ok {
+			return *g, true
+		}
+		return grant{}, false
+	})
+}
+
+func locked2[T, U any](r *reference, step func() (T, U)) (T, U) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return step()
+}
+
+func poll(r *reference, code deviceCode, clientID string, now time.Time) (polled, error) {
+	return locked2(r, func() (polled, error) {
+		g, ok := r.grants[code]
+		if !ok {
+			return polled{}, devicegrant.ErrNotFound
+		}
+		if g.ClientID == clientID {
+			g.Pace = g.Pace.Next(now)
+		}
+		return polledOf(*g), nil
+	})
+}
+
+func polledOf(g grant) polled {
+	return polled{ID: g.ID, ClientID: g.ClientID, State: g.State, ExpiresAt: g.ExpiresAt, Pace: g.Pace}
+}
+
+func swap(r *reference, g *grant) error {
+	return locked(r, func() error {
+		stored, ok := r.grants[g.DeviceCode]
+		if !ok || stored.Version != g.Version {
+			return devicegrant.ErrConflict
+		}
+		r.write(stored, g)
+		return nil
+	})
+}
+
+// write is what a Swap does that is let in.
+func (r *reference) write(stored, g *grant) {
+	if stored.UserCode != g.UserCode {
+		delete(r.codes, stored.UserCode)
+	}
+	stored.UserCode, stored.State, stored.Subject, stored.ExpiresAt = g.UserCode, g.State, g.Subject, g.ExpiresAt
+	stored.Version++
+}
+
+func purge(r *reference, before time.Time, limit int) (int, error) {
+	return r.deleteIf(limit, func(g *grant) bool { return g.ExpiresAt.Before(before) })
+}
+
+func (r *reference) deleteIf(limit int, over func(*grant) bool) (int, error) {
+	return locked(r, func() int {
+		n := 0
+		for device, g := range r.grants {
+			if n < limit && over(g) {
+				delete(r.grants, device)
+				if g.UserCode != noUserCode {
+					delete(r.codes, g.UserCode)
+				}
+				n++
+			}
+		}
+		return n
+	}), nil
+}
