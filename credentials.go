@@ -48,8 +48,8 @@ func (c Credentials) Parameter(name string) string { return c.form.get(name) }
 // ([http.Request.ParseForm]).
 //
 // Both ways at once are ErrInvalidRequest, and so is a client_id that contradicts
-// the header. A public client may send Basic with an empty password if the body
-// names the same client.
+// the header. Basic with an empty password is a public client: some OAuth clients
+// send it for want of a secret, with or without a client_id in the body.
 func ClientCredentials(r *http.Request) (Credentials, error) {
 	f, err := formOf(r.PostForm)
 	if err != nil {
@@ -74,8 +74,9 @@ func credentials(r *http.Request, f *form) (Credentials, error) {
 		if c.Secret != "" {
 			return c, ErrInvalidRequest.Describe("client credentials are given twice")
 		}
+		c.ID = id
 		if secret != "" {
-			c.ID, c.Secret, c.Method = id, secret, AuthBasic
+			c.Secret, c.Method = secret, AuthBasic
 		}
 	}
 	if c.ID == "" {

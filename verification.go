@@ -66,33 +66,41 @@ func (s *Server) verifyPost(w http.ResponseWriter, r *http.Request) {
 
 const resumePurpose = "resume"
 
-// person returns who is signed in. When nobody is, the host has sent the browser
-// to its login, and what was typed comes back sealed.
-func (s *Server) person(w http.ResponseWriter, r *http.Request, typed string) (Person, bool) {
-	returnTo := s.verifyPath
-	if typed != "" && len(typed) <= maxTyped {
-		returnTo = s.resumePath + s.keys.seal(resumePurpose, s.now().Add(s.cfg.Lifetime), []byte(typed))
+// resumeURI returns where a code that was typed is looked up again: after the
+// login, or on the way back. The code is sealed in it, so that it stands in no log.
+func (s *Server) resumeURI(typed string) string {
+	if typed == "" || len(typed) > maxTyped {
+		return s.verifyPath
 	}
+	return s.resumePath + s.keys.seal(resumePurpose, s.now().Add(s.cfg.Lifetime), []byte(typed))
+}
+
+// person returns who is signed in. When nobody is, the host has sent the browser
+// to its login, from where it comes back to returnTo.
+func (s *Server) person(w http.ResponseWriter, r *http.Request, returnTo string) (Person, bool) {
 	subject, ok := s.cfg.SignedIn(w, r, returnTo)
 	return Person{Subject: subject, Addr: s.remoteAddr(r)}, ok
 }
 
-// reviewCode shows what a code stands for, with the buttons to decide.
+// reviewCode shows what a code stands for, with the buttons to decide. A code that
+// was posted leads to a page of its own, so that the browser can go back to it.
 func (s *Server) reviewCode(w http.ResponseWriter, r *http.Request, typed string) {
-	by, ok := s.person(w, r, typed)
+	here := s.resumeURI(typed)
+	by, ok := s.person(w, r, here)
 	if !ok {
 		return
 	}
 	review, err := s.Lookup(r.Context(), typed, by)
-	if errors.Is(err, ErrUserCode) {
+	switch {
+	case errors.Is(err, ErrUserCode):
 		s.showForm(w, http.StatusBadRequest, formPage{Typed: typed, Wrong: true})
-		return
-	}
-	if err != nil {
+	case err != nil:
 		s.showFailure(w, r, err)
-		return
+	case r.Method == http.MethodPost:
+		http.Redirect(w, r, here, http.StatusSeeOther) //nolint:gosec // Our own path; what was typed is sealed in it.
+	default:
+		s.showReview(w, review)
 	}
-	s.showReview(w, review)
 }
 
 // decidePosted takes the decision that was made on the review page.
@@ -106,7 +114,7 @@ func (s *Server) decidePosted(w http.ResponseWriter, r *http.Request, action, ti
 		s.showMessage(w, http.StatusBadRequest, messageMalformed)
 		return
 	}
-	by, ok := s.person(w, r, "")
+	by, ok := s.person(w, r, s.verifyPath)
 	if !ok {
 		return
 	}

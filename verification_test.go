@@ -92,6 +92,9 @@ func TestPageApproveAndDeny(t *testing.T) {
 			assert.Contains(t, w.Body.String(), `name="user_code"`)
 
 			w = b.post("user_code", strings.ToLower(a.UserCode))
+			assert.Equal(t, http.StatusSeeOther, w.Code)
+			assert.NotContains(t, strings.ToUpper(w.Header().Get("Location")), a.UserCode)
+			w = b.get(w.Header().Get("Location"))
 			assert.Equal(t, http.StatusOK, w.Code)
 			for _, shown := range []string{"Television", a.UserCode, "openid", "profile", `value="approve"`, `value="deny"`} {
 				assert.Contains(t, w.Body.String(), shown)
@@ -236,7 +239,7 @@ func TestPageLimitsGuesses(t *testing.T) {
 		b := &browser{fixture: f, subject: "alice"}
 		b.post("user_code", "BBBB-BBBB")
 		b.get("/device?user_code=BBBB-BBBC")
-		assert.Equal(t, http.StatusOK, b.post("user_code", a.UserCode).Code, "after two typing errors the right code is taken")
+		assert.Equal(t, http.StatusSeeOther, b.post("user_code", a.UserCode).Code, "after two typing errors the right code is taken")
 		b.post("user_code", "BBBB-BBBD")
 		for _, w := range []*httptest.ResponseRecorder{b.post("user_code", a.UserCode), b.get("/device?user_code=" + a.UserCode)} {
 			assert.Equal(t, http.StatusTooManyRequests, w.Code)
@@ -246,7 +249,7 @@ func TestPageLimitsGuesses(t *testing.T) {
 		require.Len(t, f.raised(devicegrant.EventWrongUserCode), 3)
 		require.Len(t, f.raised(devicegrant.EventTooManyGuesses), 2)
 		time.Sleep(450 * time.Second)
-		assert.Equal(t, http.StatusOK, b.post("user_code", a.UserCode).Code)
+		assert.Equal(t, http.StatusSeeOther, b.post("user_code", a.UserCode).Code)
 	})
 }
 

@@ -1,0 +1,180 @@
+package integration
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// The tests with a browser are not parallel, for the timing of those that are.
+
+func TestPagesWithoutJavaScript(t *testing.T) {
+	server := startAuthServer(t)
+	b := newTab(t)
+	b.disableJavaScript()
+	a := server.authorize(t)
+	require.EqualValues(t, http.StatusOK, b.open(a.VerificationURI))
+	b.requireHeading(titleForm)
+	b.enterCode(a.UserCode)
+	b.signIn()
+	b.requireHeading(titleReview)
+	require.EqualValues(t, http.StatusOK, b.press(approveButton))
+	b.requireHeading(titleApproved)
+	requireSignedIn(t, server, a)
+}
+
+func TestPagesWithKeyboardOnly(t *testing.T) {
+	server := startAuthServer(t)
+	b := newTab(t)
+	for action, button := range map[string]chromedp.CSS{"approve": approveButton, "deny": denyButton} {
+		a := server.authorize(t)
+		b.open(a.VerificationURI)
+		b.focus(codeField)
+		b.load(chromedp.KeyEvent(a.UserCode + kb.Enter))
+		if b.heading() == titleLogin {
+			b.focus(nameField)
+			b.do(chromedp.KeyEvent("alice"))
+			b.focus(passwordField)
+			b.load(chromedp.KeyEvent("wonderland" + kb.Enter))
+		}
+		b.requireHeading(titleReview)
+		b.focus(button)
+		require.EqualValues(t, http.StatusOK, b.load(chromedp.KeyEvent(kb.Enter)))
+		if action == "approve" {
+			requireSignedIn(t, server, a)
+		} else {
+			assert.Equal(t, "access_denied", server.poll(t, a.DeviceCode).Error)
+		}
+	}
+}
+
+func TestPagesWrongCode(t *testing.T) {
+	server := startAuthServer(t)
+	b := newTab(t)
+	a := server.authorize(t)
+	b.review(a)
+	b.open(a.VerificationURI)
+	assert.EqualValues(t, http.StatusBadRequest, b.enterCode("BBBB-BBBB"))
+	assert.Equal(t, "true", evaluate[string](b, "document.querySelector('#user_code').getAttribute('aria-invalid')"))
+	described := evaluate[[]string](b, `document.querySelector('#user_code').getAttribute('aria-describedby').split(' ')
+		.map(id => document.getElementById(id).innerText)`)
+	require.Len(t, described, 2, "error and hint")
+	assert.Contains(t, described[0], "not valid")
+	assert.Equal(t, "BBBB-BBBB", evaluate[string](b, "document.querySelector('#user_code').value"), "to be corrected")
+
+	assert.EqualValues(t, http.StatusOK, b.enterCode(a.UserCode))
+	b.requireHeading(titleReview)
+}
+
+// Whatever was decided stays, though the browser shows the question again.
+func TestPagesBackButton(t *testing.T) {
+	server := startAuthServer(t)
+	for name, button := range map[string]chromedp.CSS{"approved": approveButton, "denied": denyButton} {
+		t.Run(name, func(t *testing.T) {
+			b := newTab(t)
+			a := server.authorize(t)
+			b.open(a.VerificationURI)
+			b.enterCode(a.UserCode)
+			b.signIn()
+			require.EqualValues(t, http.StatusOK, b.press(button))
+			b.back()
+			if b.heading() == titleReview { // The browser kept the page, against no-store.
+				assert.EqualValues(t, http.StatusConflict, b.press(approveButton))
+			}
+			b.requireHeading(titleDecided)
+			if name == "approved" {
+				requireSignedIn(t, server, a)
+			} else {
+				assert.Equal(t, "access_denied", server.poll(t, a.DeviceCode).Error)
+			}
+		})
+	}
+}
+
+func TestPagesTwoTabs(t *testing.T) {
+	server := startAuthServer(t)
+	first := newTab(t)
+	second := first.another()
+	a := server.authorize(t)
+	first.review(a)
+	second.review(a)
+	first.press(denyButton)
+	first.requireHeading(titleDenied)
+	assert.EqualValues(t, http.StatusConflict, second.press(approveButton))
+	second.requireHeading(titleDecided)
+	assert.Equal(t, "access_denied", server.poll(t, a.DeviceCode).Error)
+}
+
+// Nothing nudges towards a decision.
+func TestPagesButtonsAreEqual(t *testing.T) {
+	server := startAuthServer(t)
+	b := newTab(t)
+	b.review(server.authorize(t))
+	assert.Equal(t, "BODY", evaluate[string](b, "document.activeElement.tagName"), "what has the focus")
+	deny, approve := b.box(denyButton), b.box(approveButton)
+	assert.InDelta(t, deny.Width, approve.Width, 0.1)
+	assert.InDelta(t, deny.Height, approve.Height, 0.1)
+	for _, property := range []string{"backgroundColor", "borderColor", "color", "fontSize", "fontWeight"} {
+		looks := evaluate[[]string](b, fmt.Sprintf("[...document.querySelectorAll('.decision button, button[name=action]')].map(b => getComputedStyle(b).%s)", property))
+		require.Len(t, looks, 2)
+		assert.Equal(t, looks[0], looks[1], property)
+	}
+}
+
+// Every page fits a narrow screen. With SCREENSHOTS it has its picture taken, too.
+func TestPagesFit(t *testing.T) {
+	server := startAuthServer(t)
+	b := newTab(t)
+	a, denied := server.authorize(t), server.authorize(t)
+	visit := func(name, heading string) {
+		b.requireHeading(heading)
+		b.requireFit(name)
+	}
+	b.open(a.VerificationURI)
+	visit("form", titleForm)
+	b.enterCode(a.UserCode)
+	visit("login", titleLogin)
+	b.do(chromedp.SendKeys(nameField, "alice"), chromedp.SendKeys(passwordField, "wrong"))
+	b.press(submitButton)
+	visit("login-error", titleLogin)
+	b.do(chromedp.SendKeys(passwordField, "wonderland"))
+	b.press(submitButton)
+	visit("confirmation", titleReview)
+	b.press(approveButton)
+	visit("approved", titleApproved)
+	b.open(a.VerificationURIComplete)
+	visit("decided", titleDecided)
+	b.open(a.VerificationURI)
+	b.enterCode(strings.Repeat("W", 64))
+	visit("form-error", titleForm)
+	b.review(denied)
+	b.press(denyButton)
+	visit("denied", titleDenied)
+}
+
+// requireFit looks at the page on screens of several sizes.
+func (b *tab) requireFit(name string) {
+	b.t.Helper()
+	for device, size := range map[string][2]int64{"narrow": {320, 568}, "phone": {390, 844}, "desktop": {1280, 800}} {
+		for _, scheme := range []string{"light", "dark"} {
+			b.look(size[0], size[1], scheme)
+			width := evaluate[int64](b, "document.documentElement.scrollWidth")
+			assert.LessOrEqual(b.t, width, size[0], "%s scrolls sideways on a %s screen", name, device)
+			b.screenshot(name + "-" + device + "-" + scheme)
+		}
+	}
+}
+
+// requireSignedIn polls once, and checks that the token is alice's.
+func requireSignedIn(t *testing.T, s *authServer, a answer) {
+	t.Helper()
+	token := s.poll(t, a.DeviceCode)
+	require.Equal(t, http.StatusOK, token.status, token.raw)
+	assert.Equal(t, "alice", s.userinfo(t, token.AccessToken).Sub)
+}
