@@ -28,8 +28,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -165,6 +163,7 @@ func New(cfg Config) (*Server, error) {
 	if err := errors.Join(cfg.validate(), keyErr, uriErr); err != nil {
 		return nil, fmt.Errorf("devicegrant: invalid Config:\n%w", err)
 	}
+	cfg.Keys = nil // What was derived from them is enough.
 	return &Server{
 		cfg:         cfg,
 		keys:        keys,
@@ -274,81 +273,4 @@ func withParameter(uri, name string) string {
 		sep = "&"
 	}
 	return uri + sep + name + "="
-}
-
-// Metadata returns doc, which may be nil, with what this grant adds to the
-// authorization server's metadata (RFC 8414 section 2, RFC 8628 section 4): the
-// endpoint, and the grant type beside those that doc lists. doc is not changed.
-func (s *Server) Metadata(doc map[string]any) map[string]any {
-	merged := make(map[string]any, len(doc)+2)
-	maps.Copy(merged, doc)
-	if s.cfg.DeviceAuthorizationEndpoint != "" {
-		merged["device_authorization_endpoint"] = s.cfg.DeviceAuthorizationEndpoint
-	}
-	merged["grant_types_supported"] = append(stringList(doc["grant_types_supported"]), GrantType)
-	return merged
-}
-
-// stringList copies a list of strings as a program or a JSON decoder makes it.
-func stringList(v any) []string {
-	var list []string
-	switch v := v.(type) {
-	case []string:
-		list = append(list, v...)
-	case []any:
-		for _, item := range v {
-			if s, ok := item.(string); ok {
-				list = append(list, s)
-			}
-		}
-	}
-	return list
-}
-
-// Purge deletes grants that have been expired for a lifetime, in batches, and
-// returns how many there were. It is safe to call at any time, from any replica.
-func (s *Server) Purge(ctx context.Context) (int, error) {
-	const batch = 1000
-	before := s.now().Add(-s.cfg.Lifetime)
-	total := 0
-	for {
-		n, err := s.cfg.Store.Purge(ctx, before, batch)
-		total += n
-		if err != nil || n < batch {
-			return total, err
-		}
-	}
-}
-
-// PurgeEvery calls Purge at the interval until ctx ends, and returns why it
-// ended. Failures are logged and the next interval tries again. Run it in a
-// goroutine of your own.
-func (s *Server) PurgeEvery(ctx context.Context, interval time.Duration) error {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-ticker.C:
-			if _, err := s.Purge(ctx); err != nil && ctx.Err() == nil {
-				s.cfg.Logger.ErrorContext(ctx, "devicegrant: purging expired grants failed", "error", err)
-			}
-		}
-	}
-}
-
-// remoteAddr returns where a request came from, or the zero Addr if it does not
-// say: the nearest address that is not a trusted proxy. Headers are read from the
-// right, for what stands on the left is whatever the client claims.
-func (s *Server) remoteAddr(r *http.Request) netip.Addr {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return clientAddr(addr.Unmap().WithZone(""), r.Header, s.cfg.TrustedProxies)
 }

@@ -41,8 +41,9 @@ type Guessing struct {
 	// at once and five in a lifetime.
 	PerAddress Limit
 	// Global limits the wrong codes from everybody together. Once it is used up,
-	// only those who have not been wrong lately are let through. Zero admits 500
-	// at once and 2,500 in a lifetime.
+	// only subjects who have not been wrong lately are let through, so that honest
+	// people are not locked out; each of them may be wrong once more. Zero admits
+	// 500 at once and 2,500 in a lifetime.
 	Global Limit
 	// MaxPending is how many grants can be live at once at the length of code
 	// that is configured. Zero means 10,000. When a Store that is a Counter has

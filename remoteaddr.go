@@ -1,6 +1,7 @@
 package devicegrant
 
 import (
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -8,6 +9,21 @@ import (
 
 // maxHops bounds how many entries of a forwarding header are looked at.
 const maxHops = 32
+
+// remoteAddr returns where a request came from, or the zero Addr if it does not
+// say: the nearest address that is not a trusted proxy. Headers are read from the
+// right, for what stands on the left is whatever the client claims.
+func (s *Server) remoteAddr(r *http.Request) netip.Addr {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return clientAddr(addr.Unmap().WithZone(""), r.Header, s.cfg.TrustedProxies)
+}
 
 // clientAddr returns where a request came from, given the peer that delivered it:
 // the peer itself unless it is a trusted proxy; then what that proxy says it had

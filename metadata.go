@@ -1,0 +1,32 @@
+package devicegrant
+
+import "maps"
+
+// Metadata returns doc, which may be nil, with what this grant adds to the
+// authorization server's metadata (RFC 8414 section 2, RFC 8628 section 4): the
+// endpoint, and the grant type beside those that doc lists. doc is not changed.
+func (s *Server) Metadata(doc map[string]any) map[string]any {
+	merged := make(map[string]any, len(doc)+2)
+	maps.Copy(merged, doc)
+	if s.cfg.DeviceAuthorizationEndpoint != "" {
+		merged["device_authorization_endpoint"] = s.cfg.DeviceAuthorizationEndpoint
+	}
+	merged["grant_types_supported"] = append(stringList(doc["grant_types_supported"]), GrantType)
+	return merged
+}
+
+// stringList copies a list of strings as a program or a JSON decoder makes it.
+func stringList(v any) []string {
+	var list []string
+	switch v := v.(type) {
+	case []string:
+		list = append(list, v...)
+	case []any:
+		for _, item := range v {
+			if s, ok := item.(string); ok {
+				list = append(list, s)
+			}
+		}
+	}
+	return list
+}
