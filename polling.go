@@ -47,10 +47,12 @@ type Pace struct {
 	// first. Early polls do not move it, so that a client that is slightly too
 	// fast is not put off for ever.
 	OnTime time.Time
-	// Last is when the last poll of either kind arrived. A second request within a
-	// tenth of the interval, a quarter of a second at most, is the same poll, and
-	// does not move it.
+	// Last is when the last poll of either kind arrived.
 	Last time.Time
+	// Repeated is whether that poll has come twice: one more request within a tenth
+	// of the interval, a quarter of a second at most, is the same poll and moves
+	// neither time.
+	Repeated bool
 }
 
 // Early reports whether the last poll was early, and so is to be told slow_down.
@@ -62,15 +64,17 @@ func (p Pace) Early() bool { return !p.Last.Equal(p.OnTime) }
 //
 // A clock that stepped back makes a poll on time, never early.
 func (p Pace) Next(now time.Time) Pace {
+	since, same := now.Sub(p.Last), samePoll(p.Interval)
 	switch {
 	case p.Last.IsZero():
 		p.OnTime, p.Last = now, now
-	case now.Sub(p.Last).Abs() < samePoll(p.Interval):
-	case now.Before(p.Last), now.Sub(p.OnTime) >= p.Interval-leeway(p.Interval):
-		p.OnTime, p.Last = now, now
+	case since.Abs() < same && !p.Repeated:
+		p.Repeated = true
+	case since <= -same, now.Sub(p.OnTime) >= p.Interval-leeway(p.Interval):
+		p.OnTime, p.Last, p.Repeated = now, now, false
 	default:
 		p.Interval = max(p.Interval, min(p.Interval+SlowDownStep, MaxInterval))
-		p.Last = now
+		p.Last, p.Repeated = now, false
 	}
 	return p
 }

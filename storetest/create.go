@@ -64,7 +64,7 @@ func createStoresHistory(s *suite) {
 	for _, state := range states {
 		g := s.store(func(g *devicegrant.Grant) {
 			g.State, g.Subject, g.Version = state, "alice", 41
-			g.Pace = devicegrant.Pace{Interval: 15 * time.Second, OnTime: noon.Add(time.Second), Last: noon.Add(3 * time.Second)}
+			g.Pace = devicegrant.Pace{Interval: 15 * time.Second, OnTime: noon.Add(time.Second), Last: noon.Add(3 * time.Second), Repeated: true}
 		})
 		s.wantStored(fmt.Sprintf("created %v, at version 41, polled before", state), g)
 	}

@@ -552,13 +552,13 @@ func paceAs(next func(p devicegrant.Pace, now time.Time) devicegrant.Pace) func(
 
 // early is what Pace.Next does with an early poll, below the cap.
 func early(p devicegrant.Pace, now time.Time) devicegrant.Pace {
-	p.Interval, p.Last = p.Interval+devicegrant.SlowDownStep, now
+	p.Interval, p.Last, p.Repeated = p.Interval+devicegrant.SlowDownStep, now, false
 	return p
 }
 
 var paceMutants = []mutant{
 	{"a poll exactly at the boundary is early", "Pace/is Pace.Next at every boundary", paceAs(func(p devicegrant.Pace, now time.Time) devicegrant.Pace {
-		if !p.Last.IsZero() && now.Sub(p.OnTime) == p.Interval-min(p.Interval/5, time.Second) && now.Sub(p.Last) >= 100*time.Millisecond {
+		if !p.Last.IsZero() && now.Sub(p.OnTime) == p.Interval-min(p.Interval/5, time.Second) && now.Sub(p.Last) >= 250*time.Millisecond {
 			p.Interval, p.Last = max(p.Interval, min(p.Interval+devicegrant.SlowDownStep, devicegrant.MaxInterval)), now
 			return p
 		}
@@ -600,8 +600,12 @@ var paceMutants = []mutant{
 		}
 		return p.Next(now)
 	})},
+	{"a poll may be repeated for ever", "Pace/is Pace.Next at every boundary", paceAs(func(p devicegrant.Pace, now time.Time) devicegrant.Pace {
+		p.Repeated = false
+		return p.Next(now)
+	})},
 	{"a clock that steps back makes polls early", "Pace/is Pace.Next at every boundary", paceAs(func(p devicegrant.Pace, now time.Time) devicegrant.Pace {
-		if p.Last.Sub(now) >= 100*time.Millisecond {
+		if p.Last.Sub(now) >= 250*time.Millisecond {
 			return early(p, now)
 		}
 		return p.Next(now)

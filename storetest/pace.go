@@ -51,8 +51,11 @@ func boundaries(p devicegrant.Pace) []time.Time {
 func paceBoundaries(s *suite) {
 	for _, interval := range intervals {
 		start := devicegrant.Pace{Interval: interval}.Next(noon)
-		for _, before := range []time.Duration{0, 300 * time.Millisecond} { // after an on-time poll, and after an early one
-			pace := start.Next(noon.Add(before))
+		// After a poll on time, the same sent twice, an early one, and that sent twice.
+		for _, pace := range []devicegrant.Pace{
+			start, start.Next(noon),
+			start.Next(noon.Add(300 * time.Millisecond)), start.Next(noon.Add(300 * time.Millisecond)).Next(noon.Add(300 * time.Millisecond)),
+		} {
 			for _, at := range boundaries(pace) {
 				g := s.store(func(g *devicegrant.Grant) { g.Pace = pace })
 				s.pollAsNext(fmt.Sprintf("a poll %v after the last and %v after the last on time", at.Sub(pace.Last), at.Sub(pace.OnTime)), g, at)

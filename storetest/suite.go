@@ -199,6 +199,7 @@ func comparePace(d *differences, got, want devicegrant.Pace) {
 	compare(d, "Pace.Interval", got.Interval, want.Interval)
 	compareTime(d, "Pace.OnTime", got.OnTime, want.OnTime)
 	compareTime(d, "Pace.Last", got.Last, want.Last)
+	compare(d, "Pace.Repeated", got.Repeated, want.Repeated)
 }
 
 func compare[T comparable](d *differences, field string, got, want T) {

@@ -27,7 +27,7 @@ func swapWritesItsFields(s *suite) {
 	given.State, given.Subject, given.ExpiresAt = devicegrant.Approved, "alice", noon.Add(2*lifetime)
 	// What Swap must not write. Codes and ID are how it may find the grant.
 	given.ClientID, given.Scope, given.CreatedAt = "other", "admin", noon.Add(-time.Hour)
-	given.Pace = devicegrant.Pace{Interval: time.Hour, OnTime: noon.Add(time.Hour), Last: noon.Add(time.Hour)}
+	given.Pace = devicegrant.Pace{Interval: time.Hour, OnTime: noon.Add(time.Hour), Last: noon.Add(time.Hour), Repeated: true}
 	if err := s.Swap(s.Context(), &given); err != nil {
 		s.Fatalf("Swap of the grant just read: %v", err)
 	}
