@@ -3,6 +3,7 @@ package devicegrant_test
 import (
 	"bytes"
 	"context"
+	"math"
 	"net/http"
 	"testing"
 	"time"
@@ -66,9 +67,12 @@ func TestNewRefuses(t *testing.T) {
 			c.Lifetime = time.Hour
 		}, []string{"may try 9 in a lifetime of 1h0m0s", "Lifetime"}},
 		"more live codes": {func(c *devicegrant.Config) { c.Guessing.MaxPending = 100_000 }, []string{"2500 guesses", "100000 live codes", "Guessing.MaxPending", "Guessing.Global", "UserCode.Length to 9"}},
-		"no burst":        {func(c *devicegrant.Config) { c.Guessing.PerAddress = devicegrant.Limit{Every: time.Second} }, []string{"Guessing.PerAddress", "Burst"}},
-		"no refill":       {func(c *devicegrant.Config) { c.Guessing.Global = devicegrant.Limit{Burst: 1} }, []string{"Guessing.Global: Burst and Every"}},
-		"negative bound":  {func(c *devicegrant.Config) { c.Guessing.MaxAddressChance = -1 }, []string{"MaxAddressChance"}},
+		"as good as unlimited": {func(c *devicegrant.Config) {
+			c.Guessing.PerAddress.Burst, c.Guessing.PerAddress.Every = math.MaxInt, time.Minute
+		}, []string{"Guessing.PerAddress"}},
+		"no burst":       {func(c *devicegrant.Config) { c.Guessing.PerAddress = devicegrant.Limit{Every: time.Second} }, []string{"Guessing.PerAddress", "Burst"}},
+		"no refill":      {func(c *devicegrant.Config) { c.Guessing.Global = devicegrant.Limit{Burst: 1} }, []string{"Guessing.Global: Burst and Every"}},
+		"negative bound": {func(c *devicegrant.Config) { c.Guessing.MaxAddressChance = -1 }, []string{"MaxAddressChance"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := validConfig()

@@ -62,7 +62,7 @@ func (s *Server) Lookup(ctx context.Context, typed string, by Person) (*Review, 
 		return nil, ErrUserCode
 	}
 	now := s.now()
-	refund, wait := s.guesses.admit(now, by.Addr, by.Subject)
+	attempt, wait := s.guesses.admit(now, by.Addr, by.Subject)
 	if wait > 0 {
 		s.raise(ctx, Event{Type: EventTooManyGuesses, Subject: by.Subject})
 		return nil, &TooManyGuessesError{RetryAfter: wait}
@@ -71,11 +71,12 @@ func (s *Server) Lookup(ctx context.Context, typed string, by Person) (*Review, 
 	if err == nil {
 		err = g.open(now)
 	}
-	if errors.Is(err, ErrUserCode) || errors.Is(err, ErrNotFound) {
+	wrong := errors.Is(err, ErrUserCode) || errors.Is(err, ErrNotFound)
+	attempt.settle(now, !wrong)
+	if wrong {
 		s.raise(ctx, Event{Type: EventWrongUserCode, Subject: by.Subject})
 		return nil, ErrUserCode
 	}
-	refund()
 	if err != nil {
 		return nil, err
 	}

@@ -105,7 +105,8 @@ type Config struct {
 
 	// TrustedProxies are the addresses of reverse proxies whose Forwarded and
 	// X-Forwarded-For headers say where a request came from. When empty, those
-	// headers are ignored.
+	// headers are ignored. A request with both headers that disagree counts as the
+	// proxy's own.
 	TrustedProxies []netip.Prefix
 
 	// OnEvent, when set, is told what happens. It is called inline and should
@@ -167,7 +168,7 @@ func New(cfg Config) (*Server, error) {
 	return &Server{
 		cfg:         cfg,
 		keys:        keys,
-		guesses:     newGuesses(cfg.Guessing),
+		guesses:     newGuesses(cfg.Guessing, cfg.Lifetime),
 		verifyPath:  uri.RequestURI(),
 		completeURI: withParameter(uri.String(), "user_code"),
 		resumePath:  withParameter(uri.RequestURI(), "resume"),

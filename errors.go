@@ -54,7 +54,8 @@ var (
 	ErrExpiredToken         = fixedError("expired_token")
 
 	// RFC 6749 section 4.1.2.1. Sent with status 503 to a device authorization
-	// request that cannot be served now; never to a poll, which would end there.
+	// request that cannot be served now. A poll, which would end there, is told
+	// slow_down instead, also where a callback returns it.
 	ErrTemporarilyUnavailable = fixedError("temporarily_unavailable")
 )
 

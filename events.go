@@ -23,7 +23,9 @@ const (
 	EventRedeemed EventType = "redeemed"
 	// EventReplayed: a device code was presented again after its tokens were
 	// issued. Whoever did it knows the code, so the host may want to revoke what
-	// it issued (RFC 8628 section 5.2, RFC 6749 section 10.5). Grant, ClientID.
+	// it issued (RFC 8628 section 5.2, RFC 6749 section 10.5) - but not within
+	// seconds of issuing it: a request that was sent twice looks the same.
+	// Grant, ClientID.
 	EventReplayed EventType = "replayed"
 	// EventOtherClient: a client presented a device code that was issued to
 	// another. Grant; ClientID is the one that presented it.

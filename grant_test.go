@@ -384,9 +384,6 @@ func TestIssueFails(t *testing.T) {
 		"empty token": func(context.Context, *devicegrant.Grant) (*devicegrant.Token, error) {
 			return &devicegrant.Token{}, nil
 		},
-		"unencodable": func(context.Context, *devicegrant.Grant) (*devicegrant.Token, error) {
-			return &devicegrant.Token{AccessToken: "x", Extra: map[string]any{"f": func() {}}}, nil
-		},
 		"out of time": func(ctx context.Context, _ *devicegrant.Grant) (*devicegrant.Token, error) {
 			_, ok := ctx.Deadline()
 			assert.True(t, ok, "issuing has a deadline")
@@ -397,7 +394,7 @@ func TestIssueFails(t *testing.T) {
 		f.requirePoll(a, devicegrant.ErrSlowDown)
 		require.NotEmpty(t, f.raised(devicegrant.EventIssueFailed), name)
 	}
-	require.Len(t, f.raised(devicegrant.EventIssueFailed), 4)
+	require.Len(t, f.raised(devicegrant.EventIssueFailed), 3)
 
 	f.issue = func(context.Context, *devicegrant.Grant) (*devicegrant.Token, error) {
 		return nil, devicegrant.ErrAccessDenied.Describe("the account is locked")
@@ -409,6 +406,21 @@ func TestIssueFails(t *testing.T) {
 
 	f.issue = nil
 	f.requirePoll(a, nil)
+	f.requirePoll(a, devicegrant.ErrInvalidGrant)
+}
+
+// Tokens that were issued are not issued again because something beside them cannot
+// be encoded.
+func TestUnencodableExtra(t *testing.T) {
+	f := newFixture(t, nil)
+	f.issue = func(context.Context, *devicegrant.Grant) (*devicegrant.Token, error) {
+		return &devicegrant.Token{AccessToken: "a", Extra: map[string]any{"f": func() {}}}, nil
+	}
+	a := f.authorize()
+	f.approve(a)
+	w := f.post("/token", grantType+"&client_id=tv&device_code="+a.DeviceCode)
+	assert.JSONEq(t, `{"access_token":"a","token_type":"Bearer"}`, w.Body.String())
+	assert.Contains(t, f.logged(), "cannot be encoded")
 	f.requirePoll(a, devicegrant.ErrInvalidGrant)
 }
 

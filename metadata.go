@@ -1,6 +1,9 @@
 package devicegrant
 
-import "maps"
+import (
+	"maps"
+	"slices"
+)
 
 // Metadata returns doc, which may be nil, with what this grant adds to the
 // authorization server's metadata (RFC 8414 section 2, RFC 8628 section 4): the
@@ -11,7 +14,14 @@ func (s *Server) Metadata(doc map[string]any) map[string]any {
 	if s.cfg.DeviceAuthorizationEndpoint != "" {
 		merged["device_authorization_endpoint"] = s.cfg.DeviceAuthorizationEndpoint
 	}
-	merged["grant_types_supported"] = append(stringList(doc["grant_types_supported"]), GrantType)
+	grants := stringList(doc["grant_types_supported"])
+	if _, listed := doc["grant_types_supported"]; !listed && doc != nil {
+		grants = []string{"authorization_code", "implicit"} // What leaving the list out means.
+	}
+	if !slices.Contains(grants, GrantType) {
+		grants = append(grants, GrantType)
+	}
+	merged["grant_types_supported"] = grants
 	return merged
 }
 

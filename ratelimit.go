@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // Limit admits Burst events at once and one more each time Every has passed. Both
@@ -18,15 +16,10 @@ type Limit struct {
 	Every time.Duration
 }
 
-// Within returns the most events that the limit admits in any span of length d.
-func (l Limit) Within(d time.Duration) int {
-	if l.Every <= 0 {
-		return math.MaxInt
-	}
-	return l.Burst + int(d/l.Every)
+// within returns the most events that the limit admits in any span of length d.
+func (l Limit) within(d time.Duration) float64 {
+	return float64(l.Burst) + math.Floor(float64(d)/float64(l.Every))
 }
-
-func (l Limit) rate() rate.Limit { return rate.Every(l.Every) }
 
 // Guessing bounds how many wrong user codes are taken, and so an attacker's
 // chances (RFC 8628 sections 5.1 and 5.2). A right code costs nothing. The limits
@@ -41,9 +34,10 @@ type Guessing struct {
 	// at once and five in a lifetime.
 	PerAddress Limit
 	// Global limits the wrong codes from everybody together. Once it is used up,
-	// only subjects who have not been wrong lately are let through, so that honest
-	// people are not locked out; each of them may be wrong once more. Zero admits
-	// 500 at once and 2,500 in a lifetime.
+	// only subjects who have not been wrong for a lifetime are let through, so that
+	// honest people are not locked out; their wrong codes are limited together by
+	// the same Limit once more. Zero admits 250 at once and 1,250 in a lifetime, and
+	// so 2,500 in all.
 	Global Limit
 	// MaxPending is how many grants can be live at once at the length of code
 	// that is configured. Zero means 10,000. When a Store that is a Counter has
@@ -63,7 +57,7 @@ func (g Guessing) withDefaults(lifetime time.Duration) Guessing {
 		g.PerAddress = Limit{Burst: 3, Every: lifetime / 2}
 	}
 	if g.Global == (Limit{}) {
-		g.Global = Limit{Burst: 500, Every: lifetime / 2000}
+		g.Global = Limit{Burst: 250, Every: lifetime / 1000}
 	}
 	if g.MaxPending == 0 {
 		g.MaxPending = 10_000
@@ -99,10 +93,14 @@ type GuessChances struct {
 func (g Guessing) chances(f UserCodeFormat, length int, lifetime time.Duration, live int) GuessChances {
 	codes := math.Pow(float64(len(f.Alphabet)), float64(length))
 	return GuessChances{
-		PerAddress: float64(g.PerAddress.Within(lifetime)) / codes,
-		GlobalHits: float64(g.Global.Within(lifetime)) * float64(live) / codes,
+		PerAddress: g.PerAddress.within(lifetime) / codes,
+		GlobalHits: g.everybody(lifetime) * float64(live) / codes,
 	}
 }
+
+// everybody is the most wrong codes that are taken in a lifetime, the reserve for
+// those with a clean record included.
+func (g Guessing) everybody(lifetime time.Duration) float64 { return 2 * g.Global.within(lifetime) }
 
 func (g Guessing) bears(c GuessChances) bool {
 	return c.PerAddress <= g.MaxAddressChance && c.GlobalHits <= g.MaxGlobalHits
@@ -124,68 +122,140 @@ func (g Guessing) check(f UserCodeFormat, lifetime time.Duration) error {
 		return nil
 	}
 	if c.PerAddress > g.MaxAddressChance {
-		return fmt.Errorf("user codes are too easy to guess: one address may try %d in a lifetime of %v and finds a given code with chance %.2g, above Guessing.MaxAddressChance %.2g; "+
+		return fmt.Errorf("user codes are too easy to guess: one address may try %.0f in a lifetime of %v and finds a given code with chance %.2g, above Guessing.MaxAddressChance %.2g; "+
 			"set UserCode.Length to %d or more, or lower Guessing.PerAddress or Lifetime",
-			g.PerAddress.Within(lifetime), lifetime, c.PerAddress, g.MaxAddressChance, g.length(f, lifetime, g.MaxPending))
+			g.PerAddress.within(lifetime), lifetime, c.PerAddress, g.MaxAddressChance, g.length(f, lifetime, g.MaxPending))
 	}
-	return fmt.Errorf("user codes are too easy to guess: %d guesses admitted in a lifetime of %v against %d live codes find %.2g of them, above Guessing.MaxGlobalHits %.2g; "+
+	return fmt.Errorf("user codes are too easy to guess: %.0f guesses admitted in a lifetime of %v against %d live codes find %.2g of them, above Guessing.MaxGlobalHits %.2g; "+
 		"set UserCode.Length to %d or more, or lower Guessing.Global, Guessing.MaxPending or Lifetime",
-		g.Global.Within(lifetime), lifetime, g.MaxPending, c.GlobalHits, g.MaxGlobalHits, g.length(f, lifetime, g.MaxPending))
+		g.everybody(lifetime), lifetime, g.MaxPending, c.GlobalHits, g.MaxGlobalHits, g.length(f, lifetime, g.MaxPending))
 }
 
-// guesses enforces Guessing.
+// guesses enforces Guessing. A guess is charged to every bucket that it concerns
+// before the code is looked up, so that guesses made at the same time cannot exceed
+// a limit together; a right one is given back.
 type guesses struct {
-	addresses keyedLimiter[netip.Prefix]
-	subjects  keyedLimiter[string]
-	global    *rate.Limiter
+	limits   Guessing
+	lifetime time.Duration
+
+	mu        sync.Mutex
+	addresses recent[netip.Prefix, *bucket]
+	subjects  recent[string, *bucket]
+	global    *bucket
+	reserve   *bucket // for those with a clean record, once global is used up
 }
 
 // maxLimited bounds how many addresses, and how many subjects, are remembered.
 // Whoever comes from more of them than that still meets the global limit.
 const maxLimited = 1 << 16
 
-func newGuesses(g Guessing) *guesses {
+// inFlight is how long to wait for a guess to be admitted that only the guesses
+// being looked up at this moment are in the way of.
+const inFlight = time.Second
+
+func newGuesses(g Guessing, lifetime time.Duration) *guesses {
 	return &guesses{
-		addresses: keyedLimiter[netip.Prefix]{limit: g.PerAddress, max: maxLimited / 2},
-		subjects:  keyedLimiter[string]{limit: g.PerAddress, max: maxLimited / 2},
-		global:    rate.NewLimiter(g.Global.rate(), g.Global.Burst),
+		limits: g, lifetime: lifetime,
+		addresses: recent[netip.Prefix, *bucket]{max: maxLimited / 2},
+		subjects:  recent[string, *bucket]{max: maxLimited / 2},
+		global:    newBucket(g.Global),
+		reserve:   newBucket(g.Global),
 	}
 }
 
-// admit charges one guess before the code is looked up, so that guesses made at
-// the same time cannot exceed the limits together. refund gives the charge back
-// if the code was right; wait is above zero when the guess is refused.
-func (g *guesses) admit(now time.Time, addr netip.Addr, subject string) (refund func(), wait time.Duration) {
-	var charged []*rate.Reservation
-	refund = func() {
-		for _, r := range charged {
-			r.CancelAt(now)
-		}
-	}
-	limiters := make([]*rate.Limiter, 0, 3)
-	clean := subject != ""
+// guess is one that was admitted. It must be settled.
+type guess struct {
+	*guesses
+	charged []*bucket
+	subject *bucket // nil if nobody is signed in
+}
+
+// admit charges a guess. It returns how long to wait, above zero, when there are
+// too many, and charges nothing then.
+func (g *guesses) admit(now time.Time, addr netip.Addr, subject string) (guess, time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	admitted := guess{guesses: g}
 	if addr.IsValid() {
-		limiters = append(limiters, g.addresses.get(addressKey(addr)))
+		admitted.charged = append(admitted.charged, g.addresses.get(addressKey(addr), g.newPersonal))
 	}
 	if subject != "" {
-		l := g.subjects.get(subject)
-		clean = l.TokensAt(now) > float64(l.Burst())-0.5 // A refund can fall short by a hair.
-		limiters = append(limiters, l)
+		admitted.subject = g.subjects.get(subject, g.newPersonal)
+		admitted.charged = append(admitted.charged, admitted.subject)
 	}
-	limiters = append(limiters, g.global)
-	for _, l := range limiters {
-		r := l.ReserveN(now, 1)
-		if wait := r.DelayFrom(now); wait > 0 {
-			r.CancelAt(now)
-			if l == g.global && clean {
-				break
-			}
-			refund()
-			return nil, wait
+	everybody := g.global
+	if g.global.wait(now) > 0 && admitted.subject != nil && admitted.subject.clean(now, g.lifetime) {
+		everybody = g.reserve
+	}
+	admitted.charged = append(admitted.charged, everybody)
+	for _, b := range admitted.charged {
+		if wait := b.wait(now); wait > 0 {
+			return guess{}, wait
 		}
-		charged = append(charged, r)
 	}
-	return refund, 0
+	for _, b := range admitted.charged {
+		b.take()
+	}
+	return admitted, 0
+}
+
+func (g *guesses) newPersonal() *bucket { return newBucket(g.limits.PerAddress) }
+
+// settle says how a guess ended: a right one costs nothing.
+func (g guess) settle(now time.Time, right bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, b := range g.charged {
+		b.settle(right)
+	}
+	if !right && g.subject != nil {
+		g.subject.wrong = now
+	}
+}
+
+// bucket holds the tokens of one Limit. A token comes back each time Every has
+// passed, until there are Burst.
+type bucket struct {
+	limit  Limit
+	tokens float64
+	filled time.Time // when tokens was reckoned; zero before the first time
+	flying int       // guesses that were charged and not settled
+	wrong  time.Time // when the last wrong guess was settled
+}
+
+func newBucket(l Limit) *bucket { return &bucket{limit: l, tokens: float64(l.Burst)} }
+
+// wait returns how long it is until there is a token; zero if there is one.
+func (b *bucket) wait(now time.Time) time.Duration {
+	if !b.filled.IsZero() && now.After(b.filled) {
+		b.tokens = min(float64(b.limit.Burst), b.tokens+float64(now.Sub(b.filled))/float64(b.limit.Every))
+	}
+	b.filled = now
+	switch {
+	case b.tokens >= 1:
+		return 0
+	case b.tokens+float64(b.flying) >= 1:
+		return inFlight
+	default:
+		return max(1, time.Duration((1-b.tokens)*float64(b.limit.Every)))
+	}
+}
+
+func (b *bucket) take() {
+	b.tokens--
+	b.flying++
+}
+
+func (b *bucket) settle(right bool) {
+	b.flying--
+	if right {
+		b.tokens = min(float64(b.limit.Burst), b.tokens+1)
+	}
+}
+
+// clean reports whether no guess has been wrong for a lifetime.
+func (b *bucket) clean(now time.Time, lifetime time.Duration) bool {
+	return b.wrong.IsZero() || now.Sub(b.wrong) >= lifetime
 }
 
 // addressKey is what is limited as one address: a subscriber gets a whole /64 of
@@ -200,30 +270,24 @@ func addressKey(addr netip.Addr) netip.Prefix {
 	return p
 }
 
-// keyedLimiter is a limiter for each key, of the keys used last: at the least the
-// last max of them, at the most twice as many.
-type keyedLimiter[K comparable] struct {
-	limit Limit
-	max   int
-
-	mu    sync.Mutex
-	young map[K]*rate.Limiter
-	old   map[K]*rate.Limiter
+// recent remembers values by key, of the keys used last: at the least the last max
+// of them, at the most twice as many.
+type recent[K comparable, V any] struct {
+	max        int
+	young, old map[K]V
 }
 
-func (k *keyedLimiter[K]) get(key K) *rate.Limiter {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if l, ok := k.young[key]; ok {
-		return l
+func (r *recent[K, V]) get(key K, create func() V) V {
+	if v, ok := r.young[key]; ok {
+		return v
 	}
-	l, ok := k.old[key]
+	v, ok := r.old[key]
 	if !ok {
-		l = rate.NewLimiter(k.limit.rate(), k.limit.Burst)
+		v = create()
 	}
-	if k.young == nil || len(k.young) >= k.max {
-		k.young, k.old = make(map[K]*rate.Limiter), k.young
+	if r.young == nil || len(r.young) >= r.max {
+		r.young, r.old = make(map[K]V), r.young
 	}
-	k.young[key] = l
-	return l
+	r.young[key] = v
+	return v
 }

@@ -2,9 +2,9 @@ package devicegrant
 
 import (
 	"fmt"
-	"math"
 	"net/http"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,7 +12,26 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func testGuesses() *guesses { return newGuesses(Guessing{}.withDefaults(15 * time.Minute)) }
+func testGuesses() *guesses {
+	return newGuesses(Guessing{}.withDefaults(15*time.Minute), 15*time.Minute)
+}
+
+// wrong makes a wrong guess if it is admitted, and returns how long to wait if not.
+func (g *guesses) wrong(now time.Time, addr netip.Addr, subject string) time.Duration {
+	admitted, wait := g.admit(now, addr, subject)
+	if wait == 0 {
+		admitted.settle(now, false)
+	}
+	return wait
+}
+
+// right makes a right guess that is admitted.
+func (g *guesses) right(t *testing.T, now time.Time, addr netip.Addr, subject string) {
+	t.Helper()
+	admitted, wait := g.admit(now, addr, subject)
+	require.Zero(t, wait)
+	admitted.settle(now, true)
+}
 
 var (
 	v4 = netip.MustParseAddr("192.0.2.1")
@@ -26,7 +45,7 @@ func TestWrongCodesPerAddress(t *testing.T) {
 	g := testGuesses()
 	var admitted []time.Time
 	for now := t0; now.Before(at(4 * lifetime)); now = now.Add(time.Second) {
-		if _, wait := g.admit(now, v4, ""); wait == 0 {
+		if wait := g.wrong(now, v4, ""); wait == 0 {
 			admitted = append(admitted, now)
 		} else {
 			require.LessOrEqual(t, wait, lifetime/2)
@@ -47,24 +66,61 @@ func TestWrongCodesPerAddress(t *testing.T) {
 func TestRightCodesCostNothing(t *testing.T) {
 	g := testGuesses()
 	for i := range 1000 {
-		refund, wait := g.admit(at(time.Duration(i)*time.Millisecond), v4, "alice")
-		require.Zero(t, wait, "code %d", i)
-		refund()
+		g.right(t, at(time.Duration(i)*time.Millisecond), v4, "alice")
 	}
+	for range 3 {
+		require.Zero(t, g.wrong(at(time.Second), v4, "alice"), "all tries are left")
+	}
+}
+
+// Right codes that are looked up at the same time cost nothing either. Who comes
+// while they are is told to come back in a moment, and can.
+func TestRightCodesAtOnceCostNothing(t *testing.T) {
+	g := testGuesses()
+	var flying []guess
+	for _, subject := range []string{"alice", "bob", "carol"} {
+		admitted, wait := g.admit(t0, v4, subject)
+		require.Zero(t, wait)
+		flying = append(flying, admitted)
+	}
+	_, wait := g.admit(at(time.Millisecond), v4, "dave")
+	assert.Equal(t, inFlight, wait)
+	for _, admitted := range flying {
+		admitted.settle(at(2*time.Millisecond), true)
+	}
+	for range 3 {
+		require.Zero(t, g.wrong(at(3*time.Millisecond), v4, "dave"))
+	}
+}
+
+// Whoever is refused, however often and from however many goroutines, waits no
+// longer for it, and neither does anybody beside them.
+func TestRefusalsLeaveNoDebt(t *testing.T) {
+	g := testGuesses()
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			for i := range 200 {
+				g.wrong(at(time.Duration(i)*time.Millisecond), v4, "mallory")
+			}
+		})
+	}
+	wg.Wait()
+	assert.LessOrEqual(t, g.wrong(at(time.Second), v4, "alice"), 450*time.Second)
+	g.right(t, at(451*time.Second), v4, "alice")
+	g.right(t, at(451*time.Second), v6, "bob")
 }
 
 // A right code in between does not give the wrong ones back.
 func TestSuccessDoesNotResetTheCount(t *testing.T) {
 	g := testGuesses()
-	for range 3 {
-		_, wait := g.admit(t0, v4, "")
-		require.Zero(t, wait)
-		if refund, wait := g.admit(t0, v4, ""); wait == 0 {
-			refund()
+	for i := range 3 {
+		require.Zero(t, g.wrong(t0, v4, ""))
+		if i < 2 {
+			g.right(t, t0, v4, "")
 		}
 	}
-	_, wait := g.admit(t0, v4, "")
-	assert.Positive(t, wait)
+	assert.Positive(t, g.wrong(t0, v4, ""))
 }
 
 func TestGuessesAreCountedApart(t *testing.T) {
@@ -72,79 +128,91 @@ func TestGuessesAreCountedApart(t *testing.T) {
 	exhaust := func(addr netip.Addr, subject string) {
 		t.Helper()
 		for range 3 {
-			_, wait := g.admit(t0, addr, subject)
-			require.Zero(t, wait)
+			require.Zero(t, g.wrong(t0, addr, subject))
 		}
-		_, wait := g.admit(t0, addr, subject)
-		require.Positive(t, wait)
+		require.Positive(t, g.wrong(t0, addr, subject))
 	}
 	exhaust(v4, "")
 	exhaust(netip.MustParseAddr("192.0.2.2"), "")
 	exhaust(v6, "")
-	_, wait := g.admit(t0, netip.MustParseAddr("2001:db8:1:2:ffff::"), "")
-	assert.Positive(t, wait, "a /64 is one address")
-	_, wait = g.admit(t0, netip.MustParseAddr("::ffff:192.0.2.1"), "")
-	assert.Positive(t, wait, "IPv4 in IPv6 is the same address")
+	assert.Positive(t, g.wrong(t0, netip.MustParseAddr("2001:db8:1:2:ffff::"), ""), "a /64 is one address")
+	assert.Positive(t, g.wrong(t0, netip.MustParseAddr("::ffff:192.0.2.1"), ""), "IPv4 in IPv6 is the same address")
 	exhaust(netip.MustParseAddr("2001:db8:1:3::"), "")
 	exhaust(netip.Addr{}, "mallory")
-	_, wait = g.admit(t0, netip.MustParseAddr("192.0.2.99"), "mallory")
-	assert.Positive(t, wait, "another address does not help a subject")
+	assert.Positive(t, g.wrong(t0, netip.MustParseAddr("192.0.2.99"), "mallory"), "another address does not help a subject")
 }
 
 // A guess that one limit refuses is not charged to the others.
 func TestRefusedGuessesAreNotCharged(t *testing.T) {
 	g := testGuesses()
 	for range 3 {
-		_, wait := g.admit(t0, netip.Addr{}, "mallory")
-		require.Zero(t, wait)
+		require.Zero(t, g.wrong(t0, netip.Addr{}, "mallory"))
 	}
 	for range 10 {
-		_, wait := g.admit(t0, v4, "mallory")
-		require.Positive(t, wait)
+		require.Positive(t, g.wrong(t0, v4, "mallory"))
 	}
 	for range 3 {
-		_, wait := g.admit(t0, v4, "")
-		require.Zero(t, wait)
+		require.Zero(t, g.wrong(t0, v4, ""))
 	}
 }
 
 // Once everybody together has used up the global budget, those with a clean record
-// still get in; their first wrong code ends that.
+// still get in; a wrong code ends that for a lifetime.
 func TestGlobalBudget(t *testing.T) {
+	const lifetime = 15 * time.Minute
 	g := testGuesses()
-	for i := range 500 {
-		_, wait := g.admit(t0, netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), "")
-		require.Zero(t, wait)
+	exhaust := func(now time.Time) {
+		for i := 0; g.global.wait(now) == 0; i++ {
+			require.Zero(t, g.wrong(now, netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), ""))
+		}
 	}
-	_, wait := g.admit(t0, v4, "")
-	assert.Positive(t, wait, "nobody is signed in")
-	refund, wait := g.admit(t0, v4, "alice")
-	require.Zero(t, wait, "alice has a clean record")
-	refund()
-	_, wait = g.admit(t0, v4, "alice")
-	require.Zero(t, wait, "and keeps it with a right code")
-	_, wait = g.admit(t0, v4, "alice")
-	assert.Positive(t, wait, "but not with a wrong one")
+	exhaust(t0)
+	assert.Positive(t, g.wrong(t0, v4, ""), "nobody is signed in")
+	g.right(t, t0, v4, "alice") // She has a clean record,
+	g.right(t, t0, v4, "alice") // and keeps it with a right code,
+	require.Zero(t, g.wrong(t0, v4, "alice"))
+	assert.Positive(t, g.wrong(t0, v4, "alice"), "but not with a wrong one")
+	exhaust(at(lifetime - time.Second))
+	assert.Positive(t, g.wrong(at(lifetime-time.Second), v4, "alice"))
+	exhaust(at(lifetime))
+	assert.Zero(t, g.wrong(at(lifetime), v4, "alice"))
+}
+
+// However many accounts an attacker has, and however they are paced, everybody
+// together gets no more wrong codes taken in a lifetime than New reckoned with.
+func TestGlobalBudgetBindsManyAccounts(t *testing.T) {
+	const lifetime, accounts = 15 * time.Minute, 5000
+	g := testGuesses()
+	taken := 0
+	for round := range 4 { // Each account as often as its own limit allows.
+		for i := range accounts {
+			now := at(time.Duration(round)*226*time.Second + time.Duration(i)*45*time.Millisecond)
+			if now.Before(at(lifetime)) && g.wrong(now, netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), fmt.Sprint(i)) == 0 {
+				taken++
+			}
+		}
+	}
+	assert.LessOrEqual(t, float64(taken), g.limits.everybody(lifetime))
+	assert.Greater(t, taken, 2000, "the attack was a real one")
 }
 
 // However many addresses and subjects come, what is remembered is bounded.
 func TestGuessMemoryIsBounded(t *testing.T) {
-	l := keyedLimiter[string]{limit: Limit{Burst: 1, Every: time.Hour}, max: 100}
-	first := l.get("0")
-	first.AllowN(t0, 1)
+	r := recent[string, *bucket]{max: 100}
+	create := func() *bucket { return newBucket(Limit{Burst: 1, Every: time.Hour}) }
+	first := r.get("0", create)
 	for i := range 10_000 {
-		l.get(fmt.Sprint(i))
-		require.LessOrEqual(t, len(l.young)+len(l.old), 200)
+		r.get(fmt.Sprint(i), create)
+		require.LessOrEqual(t, len(r.young)+len(r.old), 200)
 		if i%50 == 0 {
-			require.Same(t, first, l.get("0"), "who keeps coming is remembered")
+			require.Same(t, first, r.get("0", create), "who keeps coming is remembered")
 		}
 	}
 }
 
 func TestLimitWithin(t *testing.T) {
-	assert.Equal(t, 5, Limit{Burst: 3, Every: 450 * time.Second}.Within(15*time.Minute))
-	assert.Equal(t, 3, Limit{Burst: 3, Every: time.Hour}.Within(15*time.Minute))
-	assert.Equal(t, math.MaxInt, Limit{Burst: 3}.Within(time.Second), "without a pause nothing is limited")
+	assert.Equal(t, 5, int(Limit{Burst: 3, Every: 450 * time.Second}.within(15*time.Minute)))
+	assert.Equal(t, 3, int(Limit{Burst: 3, Every: time.Hour}.within(15*time.Minute)))
 }
 
 // Codes get longer as more grants are live, and no shorter than configured.
@@ -185,7 +253,8 @@ func TestRemoteAddr(t *testing.T) {
 		{"Forwarded", "10.0.0.1:1234", http.Header{"Forwarded": {`for=192.0.2.1;proto=https, For="10.0.0.2:80"`}}, "192.0.2.1"},
 		{"Forwarded, IPv6", "[fd00::1]:1234", http.Header{"Forwarded": {`by=x; for="[2001:db8::1]:99"`}}, "2001:db8::1"},
 		{"Forwarded, obfuscated", "10.0.0.1:1234", http.Header{"Forwarded": {"for=_hidden"}}, "10.0.0.1"},
-		{"Forwarded goes first", "10.0.0.1:1234", http.Header{"Forwarded": {"for=192.0.2.1"}, "X-Forwarded-For": {"8.8.8.8"}}, "192.0.2.1"},
+		{"both, from a proxy that sets both", "10.0.0.1:1234", http.Header{"Forwarded": {"for=192.0.2.1"}, "X-Forwarded-For": {"192.0.2.1"}}, "192.0.2.1"},
+		{"both, one of them spoofed", "10.0.0.1:1234", http.Header{"Forwarded": {"for=8.8.8.8"}, "X-Forwarded-For": {"192.0.2.1"}}, "10.0.0.1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &Server{cfg: Config{TrustedProxies: trusted}}

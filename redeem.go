@@ -21,7 +21,7 @@ type Token struct {
 	// Scope is what was granted; empty means what was asked for.
 	Scope string
 	// Extra is further members of the response, such as id_token. It cannot
-	// replace those above.
+	// replace those above. One that cannot be encoded as JSON is left out.
 	Extra map[string]any
 }
 
@@ -43,17 +43,6 @@ func (t Token) MarshalJSON() ([]byte, error) {
 		body["scope"] = t.Scope
 	}
 	return json.Marshal(body)
-}
-
-// check reports whether t can be sent.
-func (t *Token) check() error {
-	if t == nil || t.AccessToken == "" {
-		return errors.New("devicegrant: IssueToken returned no access token")
-	}
-	if _, err := json.Marshal(t.Extra); err != nil {
-		return errors.New("devicegrant: IssueToken returned an Extra that cannot be encoded")
-	}
-	return nil
 }
 
 // claimWriteTimeout bounds the write that begins or ends a claim.
@@ -132,8 +121,8 @@ func (s *Server) issue(ctx context.Context, g, claimed *Grant) (token *Token, er
 	defer cancel()
 	given := *g
 	token, err = s.cfg.IssueToken(issueCtx, &given)
-	if err == nil {
-		err = token.check()
+	if err == nil && (token == nil || token.AccessToken == "") {
+		err = errors.New("devicegrant: IssueToken returned no access token")
 	}
 	if err != nil {
 		s.raise(ctx, grantEvent(EventIssueFailed, g, err))
@@ -144,7 +133,17 @@ func (s *Server) issue(ctx context.Context, g, claimed *Grant) (token *Token, er
 	}
 	end = g.commit(*claimed)
 	s.raise(ctx, grantEvent(EventRedeemed, g, nil))
-	return token, nil
+	return s.sendable(ctx, *token), nil
+}
+
+// sendable leaves out an Extra that cannot be encoded: the tokens are issued, and
+// are not to be issued again.
+func (s *Server) sendable(ctx context.Context, t Token) *Token {
+	if _, err := json.Marshal(t.Extra); err != nil {
+		s.cfg.Logger.ErrorContext(ctx, "devicegrant: IssueToken returned an Extra that cannot be encoded; it is left out", "error", err)
+		t.Extra = nil
+	}
+	return &t
 }
 
 // endClaim commits or releases. When that fails the grant stays claimed: no other

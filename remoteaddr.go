@@ -27,18 +27,26 @@ func (s *Server) remoteAddr(r *http.Request) netip.Addr {
 
 // clientAddr returns where a request came from, given the peer that delivered it:
 // the peer itself unless it is a trusted proxy; then what that proxy says it had
-// the request from, and so on. It stops at the first entry that it cannot read.
-// Forwarded (RFC 7239) goes before X-Forwarded-For; a proxy that is trusted must
-// set or remove both.
+// the request from, in Forwarded (RFC 7239) or X-Forwarded-For.
+//
+// Most proxies set one of the two and let the other through as the client sent it.
+// Where both are there and disagree, one of them is made up and neither is taken.
 func clientAddr(peer netip.Addr, h http.Header, trusted []netip.Prefix) netip.Addr {
-	if !isTrusted(peer, trusted) {
+	forwarded, xff := h.Values("Forwarded"), h.Values("X-Forwarded-For")
+	switch byForwarded, byXFF := follow(peer, forwarded, forwardedFor, trusted), follow(peer, xff, hopAddr, trusted); {
+	case len(xff) == 0 || byForwarded == byXFF:
+		return byForwarded
+	case len(forwarded) == 0:
+		return byXFF
+	default:
 		return peer
 	}
-	hops, parse := h.Values("Forwarded"), forwardedFor
-	if len(hops) == 0 {
-		hops, parse = h.Values("X-Forwarded-For"), hopAddr
-	}
-	entries := lastEntries(hops)
+}
+
+// follow goes from the peer back through a header's entries as long as each is a
+// trusted proxy's word. It stops at the first that it cannot read.
+func follow(peer netip.Addr, lines []string, parse func(string) (netip.Addr, bool), trusted []netip.Prefix) netip.Addr {
+	entries := lastEntries(lines)
 	for i := len(entries) - 1; i >= 0 && isTrusted(peer, trusted); i-- {
 		addr, ok := parse(entries[i])
 		if !ok {

@@ -35,7 +35,7 @@ func (s *Server) TokenHandler(next http.Handler) http.Handler {
 func (s *Server) serveToken(w http.ResponseWriter, r *http.Request, f *form) {
 	client, err := s.authenticate(r, f)
 	if err != nil {
-		writeError(w, r, err, ErrSlowDown)
+		writeError(w, r, toDevice(err), nil)
 		return
 	}
 	deviceCode := f.get("device_code")
@@ -49,7 +49,7 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request, f *form) {
 	}
 	token, err := s.Poll(r.Context(), client.ID, deviceCode)
 	if err != nil {
-		writeError(w, r, err, ErrSlowDown)
+		writeError(w, r, toDevice(err), nil)
 		return
 	}
 	body, err := json.Marshal(token)
@@ -57,6 +57,15 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request, f *form) {
 		panic(err) // Poll returns only tokens that can be encoded.
 	}
 	writeJSON(w, http.StatusOK, body)
+}
+
+// toDevice is what a device is told of an error: what would end its login though
+// nothing is wrong with it is slow_down.
+func toDevice(err error) *Error {
+	if e := asError(err); e != nil && e.Code != ErrTemporarilyUnavailable.Code {
+		return e
+	}
+	return ErrSlowDown
 }
 
 // authenticate identifies the client of a request. Failures of the host's that are

@@ -43,8 +43,10 @@ func (s *Server) verifyGet(w http.ResponseWriter, r *http.Request) {
 		}
 		typed = string(content)
 	}
-	if typed == "" {
-		s.showForm(w, http.StatusOK, formPage{})
+	// A link on another site must not use up the guesses of whoever follows it:
+	// the person sends the code off themselves.
+	if typed == "" || r.Header.Get("Sec-Fetch-Site") == "cross-site" {
+		s.showForm(w, http.StatusOK, formPage{Typed: typed})
 		return
 	}
 	s.reviewCode(w, r, typed)

@@ -269,6 +269,21 @@ func TestPageGuessesBehindAProxy(t *testing.T) {
 	assert.Equal(t, http.StatusBadRequest, from("198.51.100.2", "d").Code)
 }
 
+// Links on other sites cannot use up anybody's guesses; the code is there to be sent.
+func TestPageLinksFromOtherSites(t *testing.T) {
+	f := newFixture(t, nil)
+	a := f.authorize()
+	b := &browser{fixture: f, subject: "alice", header: http.Header{"Sec-Fetch-Site": {"cross-site"}}}
+	for range 10 {
+		assert.Equal(t, http.StatusOK, b.get("/device?user_code=BBBB-BBBB").Code)
+	}
+	w := b.get("/device?user_code=" + a.UserCode)
+	assert.Contains(t, w.Body.String(), `value="`+a.UserCode+`"`)
+	assert.NotContains(t, w.Body.String(), "ticket")
+	assert.Empty(t, f.raised(devicegrant.EventWrongUserCode))
+	assert.Equal(t, http.StatusSeeOther, (&browser{fixture: f, subject: "alice"}).post("user_code", a.UserCode).Code)
+}
+
 // What clients and devices name themselves is text, not markup.
 func TestPageEscapes(t *testing.T) {
 	f := newFixture(t, func(c *devicegrant.Config) {

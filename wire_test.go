@@ -341,6 +341,31 @@ func TestClientWithoutID(t *testing.T) {
 	assert.Contains(t, f.logged(), "without an ID")
 }
 
+// What is temporary ends no login, whichever callback says so.
+func TestTemporarilyUnavailableIsNotForPolls(t *testing.T) {
+	away := true
+	f := newFixture(t, func(c *devicegrant.Config) {
+		c.AuthenticateClient = func(context.Context, devicegrant.Credentials) (devicegrant.Client, error) {
+			if away {
+				return devicegrant.Client{}, devicegrant.ErrTemporarilyUnavailable
+			}
+			return tv, nil
+		}
+	})
+	a := f.authorize()
+	f.approve(a)
+	poll := grantType + "&client_id=tv&device_code=" + a.DeviceCode
+	assert.JSONEq(t, `{"error":"slow_down"}`, f.post("/token", poll).Body.String())
+	assert.Equal(t, http.StatusServiceUnavailable, f.post("/device_authorization", "client_id=tv").Code)
+	away = false
+	f.issue = func(context.Context, *devicegrant.Grant) (*devicegrant.Token, error) {
+		return nil, devicegrant.ErrTemporarilyUnavailable
+	}
+	assert.JSONEq(t, `{"error":"slow_down"}`, f.post("/token", poll).Body.String())
+	f.issue = nil
+	assert.Equal(t, http.StatusOK, f.post("/token", poll).Code)
+}
+
 func TestErrorDescriptionIsPrintable(t *testing.T) {
 	f := newFixture(t, func(c *devicegrant.Config) {
 		c.AuthenticateClient = func(context.Context, devicegrant.Credentials) (devicegrant.Client, error) {
@@ -370,7 +395,16 @@ func TestMetadata(t *testing.T) {
 	f = newFixture(t, func(c *devicegrant.Config) { c.DeviceAuthorizationEndpoint = "" })
 	assert.NotContains(t, f.Metadata(nil), "device_authorization_endpoint")
 	assert.Equal(t, []string{devicegrant.GrantType}, f.Metadata(nil)["grant_types_supported"])
-	assert.Equal(t, []string{"a", devicegrant.GrantType}, f.Metadata(map[string]any{"grant_types_supported": []string{"a"}})["grant_types_supported"])
+	for name, tt := range map[string]struct {
+		doc  map[string]any
+		want []string
+	}{
+		"a list":             {map[string]any{"grant_types_supported": []string{"a"}}, []string{"a", devicegrant.GrantType}},
+		"already in it":      {map[string]any{"grant_types_supported": []string{devicegrant.GrantType, "a"}}, []string{devicegrant.GrantType, "a"}},
+		"RFC 8414's default": {map[string]any{"issuer": "x"}, []string{"authorization_code", "implicit", devicegrant.GrantType}},
+	} {
+		assert.Equal(t, tt.want, f.Metadata(tt.doc)["grant_types_supported"], name)
+	}
 }
 
 func TestClientCredentials(t *testing.T) {

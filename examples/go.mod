@@ -10,9 +10,6 @@ require (
 	rsc.io/qr v0.2.0
 )
 
-require (
-	go.yaml.in/yaml/v3 v3.0.5 // indirect
-	golang.org/x/time v0.16.0 // indirect
-)
+require go.yaml.in/yaml/v3 v3.0.5 // indirect
 
 replace github.com/devicegrant/devicegrant => ../

@@ -92,7 +92,7 @@ func (h *Host) MetadataHandler(extend func(map[string]any) map[string]any) http.
 // revoked.
 func (h *Host) OnEvent(ctx context.Context, e devicegrant.Event) {
 	if e.Type == devicegrant.EventReplayed {
-		h.logins.remove(e.Grant)
+		h.revokeReplayed(e.Grant, e.Time)
 	}
 	if e.Err != nil {
 		return // The library has logged it.

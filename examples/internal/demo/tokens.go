@@ -15,6 +15,10 @@ import (
 const (
 	accessLife  = time.Hour
 	refreshLife = 30 * 24 * time.Hour // since it was last used
+
+	// replayGrace is how long after tokens were issued their device code may come
+	// again in a request that was only sent twice.
+	replayGrace = 5 * time.Second
 )
 
 // login is what one person allowed one device. All tokens of a grant hang on it:
@@ -23,6 +27,7 @@ type login struct {
 	clientID, subject, scope string
 	family                   digest // of the part that all its refresh tokens share
 	newest                   digest // of the part that only the valid one has
+	issued                   time.Time
 }
 
 // accessToken opens userinfo until it expires or its login is revoked.
@@ -56,13 +61,20 @@ func (h *Host) IssueToken(_ context.Context, g *devicegrant.Grant) (*devicegrant
 	refresh := refreshToken{g.ID, newSecret(), newSecret()}
 	h.logins.put(g.ID, login{
 		clientID: g.ClientID, subject: g.Subject, scope: g.Scope,
-		family: digestOf(refresh.family), newest: digestOf(refresh.secret),
+		family: digestOf(refresh.family), newest: digestOf(refresh.secret), issued: time.Now(),
 	})
 	token := h.newAccessToken(g.ID, g.Scope)
 	if slices.Contains(strings.Fields(g.Scope), "offline_access") {
 		token.RefreshToken = refresh.String()
 	}
 	return token, nil
+}
+
+// revokeReplayed ends a login whose device code was presented again.
+func (h *Host) revokeReplayed(grant uuid.UUID, when time.Time) {
+	h.logins.update(grant, func(l login, found bool) (login, bool) {
+		return l, found && when.Sub(l.issued) < replayGrace
+	})
 }
 
 func (h *Host) newAccessToken(grant uuid.UUID, scope string) *devicegrant.Token {

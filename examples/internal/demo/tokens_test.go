@@ -176,12 +176,17 @@ func TestRefreshScope(t *testing.T) {
 }
 
 func TestReplayRevokes(t *testing.T) {
-	f := newFixture(t)
-	other, stolen := f.connected("openid offline_access"), f.connected("openid offline_access")
-	require.Equal(t, "invalid_grant", f.poll(stolen.deviceCode).Error)
-	assert.Equal(t, http.StatusUnauthorized, f.userinfo(stolen.AccessToken).Code)
-	assert.Equal(t, "invalid_grant", f.refreshed(stolen.RefreshToken, "").Error)
-	assert.Equal(t, http.StatusOK, f.userinfo(other.AccessToken).Code, "another login was revoked")
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		other, stolen := f.connected("openid offline_access"), f.connected("openid offline_access")
+		require.Equal(t, "invalid_grant", f.poll(stolen.deviceCode).Error)
+		require.Equal(t, http.StatusOK, f.userinfo(stolen.AccessToken).Code, "a request that was sent twice is no theft")
+		time.Sleep(replayGrace)
+		require.Equal(t, "invalid_grant", f.poll(stolen.deviceCode).Error)
+		assert.Equal(t, http.StatusUnauthorized, f.userinfo(stolen.AccessToken).Code)
+		assert.Equal(t, "invalid_grant", f.refreshed(stolen.RefreshToken, "").Error)
+		assert.Equal(t, http.StatusOK, f.userinfo(other.AccessToken).Code, "another login was revoked")
+	})
 }
 
 // TestTokenEndpoint: what the host's own grants are refused for on the wire.
