@@ -2,6 +2,7 @@ package devicegrant_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,12 +14,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/devicegrant/devicegrant"
 	"github.com/devicegrant/devicegrant/memstore"
+	"github.com/devicegrant/devicegrant/storetest"
 )
 
 // fixture is a server with everything a host supplies, and a record of what it did.
@@ -201,75 +202,25 @@ func (f *fixture) do(r *http.Request) *httptest.ResponseRecorder {
 	return w
 }
 
-// hooked is a Store that can be made to fail, before a call takes effect or after.
-type hooked struct {
-	devicegrant.Store
-	before func(method string) error
-	after  func(method string) error
+// faultyFixture is a fixture on a memstore that fails where it is told to.
+func faultyFixture(t testing.TB) (*fixture, *storetest.Faulty) {
+	store := storetest.NewFaulty(memstore.New(0))
+	return newFixture(t, func(c *devicegrant.Config) { c.Store = impatient{store} }), store
 }
 
-// hookedFixture is a fixture on a hooked memstore.
-func hookedFixture(t testing.TB, change func(*devicegrant.Config)) (*fixture, *hooked) {
-	none := func(string) error { return nil }
-	h := &hooked{Store: memstore.New(0), before: none, after: none}
-	f := newFixture(t, func(c *devicegrant.Config) {
-		c.Store = h
-		if change != nil {
-			change(c)
-		}
-	})
-	return f, h
-}
+// impatient is a Store that, like a database, writes nothing for a context that has
+// ended, and does not wait for the answer when it ends meanwhile.
+type impatient struct{ devicegrant.Store }
 
-// around runs call between the hooks; an error of either is the answer. Like a
-// database it does nothing for a context that has ended, and does not wait for the
-// answer when the context ends meanwhile.
-func (h *hooked) around(ctx context.Context, method string, call func() error) error {
+func (s impatient) Swap(ctx context.Context, g *devicegrant.Grant) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := h.before(method); err != nil {
-		return err
-	}
-	err := call()
-	if lost := errors.Join(h.after(method), ctx.Err()); lost != nil {
-		return lost
-	}
-	return err
+	err := s.Store.Swap(ctx, g)
+	return cmp.Or(ctx.Err(), err)
 }
 
-func (h *hooked) Create(ctx context.Context, g *devicegrant.Grant) error {
-	return h.around(ctx, "Create", func() error { return h.Store.Create(ctx, g) })
-}
-
-func (h *hooked) ByUserCode(ctx context.Context, code devicegrant.UserCodeDigest) (g *devicegrant.Grant, err error) {
-	err = h.around(ctx, "ByUserCode", func() error { g, err = h.Store.ByUserCode(ctx, code); return err })
-	return g, err
-}
-
-func (h *hooked) ByDeviceCode(ctx context.Context, code devicegrant.DeviceCodeDigest) (g *devicegrant.Grant, err error) {
-	err = h.around(ctx, "ByDeviceCode", func() error { g, err = h.Store.ByDeviceCode(ctx, code); return err })
-	return g, err
-}
-
-func (h *hooked) Poll(ctx context.Context, code devicegrant.DeviceCodeDigest, clientID string, now time.Time) (p devicegrant.Polled, err error) {
-	err = h.around(ctx, "Poll", func() error { p, err = h.Store.Poll(ctx, code, clientID, now); return err })
-	return p, err
-}
-
-// Swap names the state that is written: "Swap approved".
-func (h *hooked) Swap(ctx context.Context, g *devicegrant.Grant) error {
-	return h.around(ctx, "Swap "+g.State.String(), func() error { return h.Store.Swap(ctx, g) })
-}
-
-// failing is a hook that fails one method while on is true.
-func failing(method string, on *bool) func(string) error {
-	return func(called string) error {
-		if *on && called == method {
-			return errOutage
-		}
-		return nil
-	}
-}
+// outage fails every call until the Store is healed.
+var outage = storetest.Fault{Times: storetest.Always, Err: errOutage}
 
 var errOutage = errors.New("connection refused")

@@ -17,6 +17,7 @@ import (
 
 	"github.com/devicegrant/devicegrant"
 	"github.com/devicegrant/devicegrant/memstore"
+	"github.com/devicegrant/devicegrant/storetest"
 )
 
 // The life of a grant, and what other servers get wrong about it.
@@ -54,22 +55,20 @@ func TestApprovedIsRedeemedEvenWhenPolledEarly(t *testing.T) {
 func TestPollDoesNotRevertAnApproval(t *testing.T) {
 	for _, when := range []string{"before", "after"} {
 		t.Run(when, func(t *testing.T) {
-			f, h := hookedFixture(t, nil)
+			f, store := faultyFixture(t)
 			a := f.authorize()
 			ticket := f.review(a.UserCode, alice).Ticket
-			hook := func(method string) error {
-				if method == "Poll" {
-					return f.Approve(t.Context(), ticket, alice)
+			hook := func(op storetest.Op, n int) {
+				if op == storetest.OpPoll && n == 1 {
+					require.NoError(t, f.Approve(t.Context(), ticket, alice))
 				}
-				return nil
 			}
 			if when == "before" {
-				h.before = hook
+				store.Before = hook
 			} else {
-				h.after = hook
+				store.After = hook
 			}
 			_, _ = f.poll(a)
-			h.before, h.after = func(string) error { return nil }, func(string) error { return nil }
 			if f.issued.Load() == 0 {
 				f.requirePoll(a, nil)
 			}
@@ -80,18 +79,15 @@ func TestPollDoesNotRevertAnApproval(t *testing.T) {
 // Two polls have read the approved grant; one claims it and redeems. The other
 // finds its claim refused and issues nothing, whenever it gets there.
 func TestTheLoserOfAClaimIssuesNothing(t *testing.T) {
-	for _, when := range []string{"ByDeviceCode", "Poll"} {
-		t.Run(when, func(t *testing.T) {
-			f, h := hookedFixture(t, nil)
+	for _, when := range []storetest.Op{storetest.OpByDeviceCode, storetest.OpPoll} {
+		t.Run(string(when), func(t *testing.T) {
+			f, store := faultyFixture(t)
 			a := f.authorize()
 			f.approve(a)
-			nested := false
-			h.after = func(method string) error {
-				if method == when && !nested {
-					nested = true
+			store.After = func(op storetest.Op, n int) {
+				if op == when && n == 1 {
 					f.requirePoll(a, nil)
 				}
-				return nil
 			}
 			f.requirePoll(a, devicegrant.ErrAuthorizationPending)
 			assert.EqualValues(t, 1, f.issued.Load())
@@ -115,14 +111,13 @@ func TestPollWhileIssuing(t *testing.T) {
 
 // Two people decide at once: the one who loses is told, and changes nothing.
 func TestTheLoserOfADecisionIsTold(t *testing.T) {
-	f, h := hookedFixture(t, nil)
+	f, store := faultyFixture(t)
 	a := f.authorize()
 	mine, theirs := f.review(a.UserCode, alice).Ticket, f.review(a.UserCode, bob).Ticket
-	h.before = func(method string) error {
-		if method == "Swap approved" {
+	store.Before = func(op storetest.Op, n int) {
+		if op == storetest.OpSwap && n == 1 {
 			require.NoError(t, f.Deny(t.Context(), theirs, bob))
 		}
-		return nil
 	}
 	require.ErrorIs(t, f.Approve(t.Context(), mine, alice), devicegrant.ErrDecided)
 	f.requirePoll(a, devicegrant.ErrAccessDenied)
@@ -311,37 +306,34 @@ func TestReplayNamesTheGrant(t *testing.T) {
 // is told to slow down and the login comes to its end: tokens, or where the claim
 // was left behind, expired_token when it has timed out. Never two tokens.
 func TestStoreFailsDuringPoll(t *testing.T) {
+	const claim, commit = 0, 1 // which Swap it is
 	for _, tt := range []struct {
-		method string
-		after  bool
+		op     storetest.Op
+		skip   int
+		lost   bool  // the call takes effect
 		first  error // what the failing poll is told
 		then   error // what the next poll is told; nil: the token
 		atLast error // what a poll after the claim's time is told
 		tokens int64
 	}{
-		{method: "Poll", first: devicegrant.ErrSlowDown, tokens: 1, atLast: devicegrant.ErrInvalidGrant},
-		{method: "Poll", after: true, first: devicegrant.ErrSlowDown, tokens: 1, atLast: devicegrant.ErrInvalidGrant},
-		{method: "ByDeviceCode", first: devicegrant.ErrSlowDown, tokens: 1, atLast: devicegrant.ErrInvalidGrant},
-		{method: "Swap redeeming", first: devicegrant.ErrSlowDown, tokens: 1, atLast: devicegrant.ErrInvalidGrant},
-		{method: "Swap redeeming", after: true, first: devicegrant.ErrSlowDown, then: devicegrant.ErrAuthorizationPending, atLast: devicegrant.ErrExpiredToken},
-		{method: "Swap redeemed", tokens: 1, then: devicegrant.ErrAuthorizationPending, atLast: devicegrant.ErrExpiredToken},
-		{method: "Swap redeemed", after: true, tokens: 1, then: devicegrant.ErrInvalidGrant, atLast: devicegrant.ErrInvalidGrant},
+		{op: storetest.OpPoll, first: devicegrant.ErrSlowDown, tokens: 1, atLast: devicegrant.ErrInvalidGrant},
+		{op: storetest.OpPoll, lost: true, first: devicegrant.ErrSlowDown, tokens: 1, atLast: devicegrant.ErrInvalidGrant},
+		{op: storetest.OpByDeviceCode, first: devicegrant.ErrSlowDown, tokens: 1, atLast: devicegrant.ErrInvalidGrant},
+		{op: storetest.OpSwap, skip: claim, first: devicegrant.ErrSlowDown, tokens: 1, atLast: devicegrant.ErrInvalidGrant},
+		{op: storetest.OpSwap, skip: claim, lost: true, first: devicegrant.ErrSlowDown, then: devicegrant.ErrAuthorizationPending, atLast: devicegrant.ErrExpiredToken},
+		{op: storetest.OpSwap, skip: commit, tokens: 1, then: devicegrant.ErrAuthorizationPending, atLast: devicegrant.ErrExpiredToken},
+		{op: storetest.OpSwap, skip: commit, lost: true, tokens: 1, then: devicegrant.ErrInvalidGrant, atLast: devicegrant.ErrInvalidGrant},
 	} {
-		t.Run(fmt.Sprintf("%s after=%v", tt.method, tt.after), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s skip=%d lost=%v", tt.op, tt.skip, tt.lost), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f, h := hookedFixture(t, nil)
+				f, store := faultyFixture(t)
 				a := f.authorize()
 				f.approve(a)
-				on := true
-				if tt.after {
-					h.after = failing(tt.method, &on)
-				} else {
-					h.before = failing(tt.method, &on)
-				}
+				store.Inject(tt.op, storetest.Fault{Skip: tt.skip, Times: storetest.Always, Err: errOutage, Lost: tt.lost})
 				f.requirePoll(a, tt.first)
 				assert.NotEmpty(t, append(f.raised(devicegrant.EventStoreError), f.raised(devicegrant.EventClaimStuck)...))
 				assert.Contains(t, f.logged(), "connection refused")
-				on = false
+				store.Heal()
 				time.Sleep(a.Interval)
 				f.requirePoll(a, tt.then)
 				time.Sleep(30 * time.Second)
@@ -355,17 +347,16 @@ func TestStoreFailsDuringPoll(t *testing.T) {
 // A pending login survives an outage.
 func TestOutageWhilePending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, h := hookedFixture(t, nil)
+		f, store := faultyFixture(t)
 		a := f.authorize()
-		on := true
-		h.before = failing("Poll", &on)
+		store.Inject(storetest.OpPoll, outage)
 		for range 3 {
 			w := f.post("/token", grantType+"&client_id=tv&device_code="+a.DeviceCode)
 			assert.Equal(t, http.StatusBadRequest, w.Code)
 			assert.JSONEq(t, `{"error":"slow_down"}`, w.Body.String())
 			time.Sleep(10 * time.Second)
 		}
-		on = false
+		store.Heal()
 		f.requirePoll(a, devicegrant.ErrAuthorizationPending)
 		f.approve(a)
 		f.requirePoll(a, nil)
@@ -443,7 +434,7 @@ func TestIssueTokenGetsACopy(t *testing.T) {
 
 // A device that hangs up while its tokens are issued does not leave a claim behind.
 func TestDeviceHangsUpWhileIssuing(t *testing.T) {
-	f, _ := hookedFixture(t, nil)
+	f, _ := faultyFixture(t)
 	a := f.authorize()
 	f.approve(a)
 	ctx, hangUp := context.WithCancel(t.Context())
@@ -460,15 +451,14 @@ func TestDeviceHangsUpWhileIssuing(t *testing.T) {
 // A device that hangs up while its claim is written does not lose the login: the
 // claim is known to have been made, and is released.
 func TestDeviceHangsUpWhileClaiming(t *testing.T) {
-	f, h := hookedFixture(t, nil)
+	f, store := faultyFixture(t)
 	a := f.authorize()
 	f.approve(a)
 	ctx, hangUp := context.WithCancel(t.Context())
-	h.after = func(method string) error {
-		if method == "Swap redeeming" {
+	store.After = func(op storetest.Op, _ int) {
+		if op == storetest.OpSwap {
 			hangUp()
 		}
-		return nil
 	}
 	f.issue = func(ctx context.Context, _ *devicegrant.Grant) (*devicegrant.Token, error) { return nil, ctx.Err() }
 	_, err := f.Poll(ctx, "tv", a.DeviceCode)
@@ -479,8 +469,7 @@ func TestDeviceHangsUpWhileClaiming(t *testing.T) {
 
 // A Store that returns nonsense is an operator's business, and ends no login.
 func TestUnknownState(t *testing.T) {
-	f, h := hookedFixture(t, nil)
-	h.Store = brokenStore{h.Store}
+	f := newFixture(t, func(c *devicegrant.Config) { c.Store = brokenStore{c.Store} })
 	a := f.authorize()
 	f.requirePoll(a, devicegrant.ErrSlowDown)
 	require.Len(t, f.raised(devicegrant.EventStoreError), 1)
@@ -499,15 +488,14 @@ func (s brokenStore) Poll(ctx context.Context, code devicegrant.DeviceCodeDigest
 // device is told to start again. It is never issued by anyone else.
 func TestOrphanedClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, h := hookedFixture(t, nil)
+		f, store := faultyFixture(t)
 		a := f.authorize()
 		f.approve(a)
-		on := true
-		h.before = failing("Swap approved", &on) // The release does not get through.
+		store.Inject(storetest.OpSwap, storetest.Fault{Skip: 1, Err: errOutage}) // The release does not get through.
 		f.issue = func(context.Context, *devicegrant.Grant) (*devicegrant.Token, error) { return nil, errOutage }
 		f.requirePoll(a, devicegrant.ErrSlowDown)
 		require.Len(t, f.raised(devicegrant.EventClaimStuck), 1)
-		f.issue, on = nil, false
+		f.issue = nil
 		for range 5 {
 			time.Sleep(a.Interval)
 			f.requirePoll(a, devicegrant.ErrAuthorizationPending)
@@ -572,11 +560,11 @@ func TestKeyRotationMidLogin(t *testing.T) {
 // A flood of codes that were not made here, or are over, costs the Store nothing.
 func TestForgedCodesDoNotReachTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, h := hookedFixture(t, nil)
+		f, store := faultyFixture(t)
 		a := f.authorize()
 		other := newFixture(t, func(c *devicegrant.Config) { c.Keys = [][]byte{bytes.Repeat([]byte{9}, 32)} }).authorize()
 		calls := 0
-		h.before = func(string) error { calls++; return nil }
+		store.Before = func(storetest.Op, int) { calls++ }
 		for _, code := range []string{other.DeviceCode, "", "x", strings.Repeat("A", 64), a.DeviceCode[:63] + "%", a.DeviceCode + "A"} {
 			_, err := f.Poll(t.Context(), "tv", code)
 			require.ErrorIs(t, err, devicegrant.ErrInvalidGrant)
@@ -625,16 +613,13 @@ func TestTickets(t *testing.T) {
 
 // What is stored, raised and logged over a whole login holds neither code nor token.
 func TestNoSecretsAtRestOrInLogs(t *testing.T) {
-	f, h := hookedFixture(t, nil)
+	store := memstore.New(0)
+	f := newFixture(t, func(c *devicegrant.Config) { c.Store = store })
 	var dump strings.Builder
 	note := func(code devicegrant.DeviceCodeDigest) {
-		g, err := h.Store.ByDeviceCode(t.Context(), code)
+		g, err := store.ByDeviceCode(t.Context(), code)
 		require.NoError(t, err)
 		fmt.Fprintf(&dump, "%+v %+q", g, []string{g.ClientID, g.Scope, g.Subject})
-	}
-	h.after = func(method string) error {
-		fmt.Fprintln(&dump, method)
-		return nil
 	}
 	f.issue = func(_ context.Context, g *devicegrant.Grant) (*devicegrant.Token, error) {
 		note(g.DeviceCode)
@@ -714,44 +699,33 @@ func TestPurgeEvery(t *testing.T) {
 
 func TestPurgeEveryGoesOnAfterAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &failingPurge{Store: memstore.New(0)}
-		f := newFixture(t, func(c *devicegrant.Config) { c.Store = store })
+		f, store := faultyFixture(t)
+		store.Inject(storetest.OpPurge, outage)
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute+time.Second)
 		defer cancel()
 		require.ErrorIs(t, f.PurgeEvery(ctx, time.Minute), context.DeadlineExceeded)
-		assert.Equal(t, 3, store.calls)
+		assert.Equal(t, 3, store.Calls(storetest.OpPurge))
 		assert.Contains(t, f.logged(), "connection refused")
 	})
 }
 
-type failingPurge struct {
-	devicegrant.Store
-	calls int
-}
-
-func (s *failingPurge) Purge(context.Context, time.Time, int) (int, error) {
-	s.calls++
-	return 0, errOutage
-}
-
 // The store of the page fails: the person is told to try again, and can.
 func TestStoreFailsDuringDecision(t *testing.T) {
-	for _, method := range []string{"ByUserCode", "Swap approved"} {
-		t.Run(method, func(t *testing.T) {
-			f, h := hookedFixture(t, nil)
+	for _, op := range []storetest.Op{storetest.OpByUserCode, storetest.OpSwap} {
+		t.Run(string(op), func(t *testing.T) {
+			f, store := faultyFixture(t)
 			a := f.authorize()
 			ticket := f.review(a.UserCode, alice).Ticket
-			on := true
-			h.before = failing(method, &on)
+			store.Inject(op, outage)
 			require.ErrorIs(t, f.Approve(t.Context(), ticket, alice), errOutage)
 			require.Len(t, f.raised(devicegrant.EventStoreError), 1)
 			r := httptest.NewRequest(http.MethodGet, "/device?user_code="+a.UserCode, nil)
 			r.AddCookie(&http.Cookie{Name: "subject", Value: "alice"})
-			if w := f.do(r); method == "ByUserCode" {
+			if w := f.do(r); op == storetest.OpByUserCode {
 				assert.Equal(t, http.StatusServiceUnavailable, w.Code)
 				assert.NotContains(t, w.Body.String(), "refused")
 			}
-			on = false
+			store.Heal()
 			require.NoError(t, f.Approve(t.Context(), ticket, alice))
 			f.requirePoll(a, nil)
 		})

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/devicegrant/devicegrant"
+	"github.com/devicegrant/devicegrant/storetest"
 )
 
 // browser is a person at the verification page, signed in or not.
@@ -133,10 +134,10 @@ func TestPageGetDecidesNothing(t *testing.T) {
 // Nothing is looked up before sign-in, and the code survives the detour, without
 // standing in a URL in the clear.
 func TestPageDetourThroughLogin(t *testing.T) {
-	f, h := hookedFixture(t, nil)
+	f, store := faultyFixture(t)
 	a := f.authorize()
 	calls := 0
-	h.before = func(string) error { calls++; return nil }
+	store.Before = func(storetest.Op, int) { calls++ }
 	out := &browser{fixture: f}
 	in := &browser{fixture: f, subject: "alice"}
 	for name, w := range map[string]*httptest.ResponseRecorder{
