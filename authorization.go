@@ -15,7 +15,11 @@ func (s *Server) DeviceAuthorizationHandler() http.Handler {
 		}
 		a, err := s.authorizeRequest(r)
 		if err != nil {
-			writeError(w, r, err, ErrTemporarilyUnavailable.withRetryAfter(s.cfg.Interval))
+			e := asError(err)
+			if e == nil {
+				e = ErrTemporarilyUnavailable.withRetryAfter(s.cfg.Interval)
+			}
+			writeError(w, r, e)
 			return
 		}
 		writeJSON(w, http.StatusOK, a.response())

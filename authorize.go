@@ -26,6 +26,8 @@ type Authorization struct {
 	Interval time.Duration
 }
 
+var errNotPermitted = ErrUnauthorizedClient.Describe("the client may not use this grant")
+
 // maxCodeTries bounds how often a user code that is in use is drawn anew.
 const maxCodeTries = 10
 
@@ -37,7 +39,7 @@ const maxCodeTries = 10
 // ErrTemporarilyUnavailable when the Store is full or cannot answer.
 func (s *Server) Authorize(ctx context.Context, client Client, scope string) (*Authorization, error) {
 	if !client.DeviceGrant {
-		return nil, ErrUnauthorizedClient.Describe("the client may not use this grant")
+		return nil, errNotPermitted
 	}
 	granted, err := client.grantScope(scope)
 	if err != nil {

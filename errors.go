@@ -179,12 +179,8 @@ var (
 	noStore  = []string{"no-store"}
 )
 
-// writeError answers r with err: an *Error as it is, anything else as fallback.
-func writeError(w http.ResponseWriter, r *http.Request, err error, fallback *Error) {
-	e := asError(err)
-	if e == nil {
-		e = fallback
-	}
+// writeError answers r with e.
+func writeError(w http.ResponseWriter, r *http.Request, e *Error) {
 	status := e.status()
 	if status == http.StatusUnauthorized && r.Header.Get("Authorization") != "" {
 		w.Header().Set("WWW-Authenticate", `Basic realm="token"`)

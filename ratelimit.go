@@ -135,12 +135,11 @@ func (g Guessing) check(f UserCodeFormat, lifetime time.Duration) error {
 // before the code is looked up, so that guesses made at the same time cannot exceed
 // a limit together; a right one is given back.
 type guesses struct {
-	limits   Guessing
 	lifetime time.Duration
 
 	mu        sync.Mutex
-	addresses recent[netip.Prefix, *bucket]
-	subjects  recent[string, *bucket]
+	addresses buckets[netip.Prefix]
+	subjects  buckets[string]
 	global    *bucket
 	reserve   *bucket // for those with a clean record, once global is used up
 }
@@ -155,9 +154,9 @@ const inFlight = time.Second
 
 func newGuesses(g Guessing, lifetime time.Duration) *guesses {
 	return &guesses{
-		limits: g, lifetime: lifetime,
-		addresses: recent[netip.Prefix, *bucket]{max: maxLimited / 2},
-		subjects:  recent[string, *bucket]{max: maxLimited / 2},
+		lifetime:  lifetime,
+		addresses: buckets[netip.Prefix]{limit: g.PerAddress, max: maxLimited / 2},
+		subjects:  buckets[string]{limit: g.PerAddress, max: maxLimited / 2},
 		global:    newBucket(g.Global),
 		reserve:   newBucket(g.Global),
 	}
@@ -177,10 +176,10 @@ func (g *guesses) admit(now time.Time, addr netip.Addr, subject string) (guess, 
 	defer g.mu.Unlock()
 	admitted := guess{guesses: g}
 	if addr.IsValid() {
-		admitted.charged = append(admitted.charged, g.addresses.get(addressKey(addr), g.newPersonal))
+		admitted.charged = append(admitted.charged, g.addresses.get(addressKey(addr)))
 	}
 	if subject != "" {
-		admitted.subject = g.subjects.get(subject, g.newPersonal)
+		admitted.subject = g.subjects.get(subject)
 		admitted.charged = append(admitted.charged, admitted.subject)
 	}
 	everybody := g.global
@@ -199,8 +198,6 @@ func (g *guesses) admit(now time.Time, addr netip.Addr, subject string) (guess, 
 	return admitted, 0
 }
 
-func (g *guesses) newPersonal() *bucket { return newBucket(g.limits.PerAddress) }
-
 // settle says how a guess ended: a right one costs nothing.
 func (g guess) settle(now time.Time, right bool) {
 	g.mu.Lock()
@@ -218,7 +215,7 @@ func (g guess) settle(now time.Time, right bool) {
 type bucket struct {
 	limit  Limit
 	tokens float64
-	filled time.Time // when tokens was reckoned; zero before the first time
+	filled time.Time // when tokens was reckoned; the zero time fills it
 	flying int       // guesses that were charged and not settled
 	wrong  time.Time // when the last wrong guess was settled
 }
@@ -227,7 +224,7 @@ func newBucket(l Limit) *bucket { return &bucket{limit: l, tokens: float64(l.Bur
 
 // wait returns how long it is until there is a token; zero if there is one.
 func (b *bucket) wait(now time.Time) time.Duration {
-	if !b.filled.IsZero() && now.After(b.filled) {
+	if now.After(b.filled) {
 		b.tokens = min(float64(b.limit.Burst), b.tokens+float64(now.Sub(b.filled))/float64(b.limit.Every))
 	}
 	b.filled = now
@@ -270,24 +267,25 @@ func addressKey(addr netip.Addr) netip.Prefix {
 	return p
 }
 
-// recent remembers values by key, of the keys used last: at the least the last max
+// buckets is a bucket for each key, of the keys used last: at the least the last max
 // of them, at the most twice as many.
-type recent[K comparable, V any] struct {
+type buckets[K comparable] struct {
+	limit      Limit
 	max        int
-	young, old map[K]V
+	young, old map[K]*bucket
 }
 
-func (r *recent[K, V]) get(key K, create func() V) V {
-	if v, ok := r.young[key]; ok {
-		return v
+func (s *buckets[K]) get(key K) *bucket {
+	if b, ok := s.young[key]; ok {
+		return b
 	}
-	v, ok := r.old[key]
+	b, ok := s.old[key]
 	if !ok {
-		v = create()
+		b = newBucket(s.limit)
 	}
-	if r.young == nil || len(r.young) >= r.max {
-		r.young, r.old = make(map[K]V), r.young
+	if s.young == nil || len(s.young) >= s.max {
+		s.young, s.old = make(map[K]*bucket), s.young
 	}
-	r.young[key] = v
-	return v
+	s.young[key] = b
+	return b
 }

@@ -192,20 +192,19 @@ func TestGlobalBudgetBindsManyAccounts(t *testing.T) {
 			}
 		}
 	}
-	assert.LessOrEqual(t, float64(taken), g.limits.everybody(lifetime))
+	assert.LessOrEqual(t, float64(taken), Guessing{}.withDefaults(lifetime).everybody(lifetime))
 	assert.Greater(t, taken, 2000, "the attack was a real one")
 }
 
 // However many addresses and subjects come, what is remembered is bounded.
 func TestGuessMemoryIsBounded(t *testing.T) {
-	r := recent[string, *bucket]{max: 100}
-	create := func() *bucket { return newBucket(Limit{Burst: 1, Every: time.Hour}) }
-	first := r.get("0", create)
+	s := buckets[string]{limit: Limit{Burst: 1, Every: time.Hour}, max: 100}
+	first := s.get("0")
 	for i := range 10_000 {
-		r.get(fmt.Sprint(i), create)
-		require.LessOrEqual(t, len(r.young)+len(r.old), 200)
+		s.get(fmt.Sprint(i))
+		require.LessOrEqual(t, len(s.young)+len(s.old), 200)
 		if i%50 == 0 {
-			require.Same(t, first, r.get("0", create), "who keeps coming is remembered")
+			require.Same(t, first, s.get("0"), "who keeps coming is remembered")
 		}
 	}
 }

@@ -91,6 +91,15 @@ func (s *Server) goOn(ctx context.Context, g *Grant, err error) error {
 	return ErrSlowDown.Because(err)
 }
 
+// toDevice is what a device is told of an error: what would end its login though
+// nothing is wrong with it is slow_down.
+func toDevice(err error) *Error {
+	if e := asError(err); e != nil && e.Code != ErrTemporarilyUnavailable.Code {
+		return e
+	}
+	return ErrSlowDown.Because(err)
+}
+
 // redeem turns an approved grant into tokens: claim, issue, commit. Only one poll
 // can win the claim, and only the winner issues.
 func (s *Server) redeem(ctx context.Context, digest DeviceCodeDigest, p Polled, now time.Time) (*Token, error) {
@@ -126,10 +135,7 @@ func (s *Server) issue(ctx context.Context, g, claimed *Grant) (token *Token, er
 	}
 	if err != nil {
 		s.raise(ctx, grantEvent(EventIssueFailed, g, err))
-		if e := asError(err); e != nil {
-			return nil, e
-		}
-		return nil, ErrSlowDown.Because(err)
+		return nil, toDevice(err)
 	}
 	end = g.commit(*claimed)
 	s.raise(ctx, grantEvent(EventRedeemed, g, nil))

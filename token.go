@@ -22,7 +22,7 @@ func (s *Server) TokenHandler(next http.Handler) http.Handler {
 			return
 		}
 		if err != nil {
-			writeError(w, r, err, ErrInvalidRequest)
+			writeError(w, r, toDevice(err))
 			return
 		}
 		defer f.free()
@@ -35,21 +35,21 @@ func (s *Server) TokenHandler(next http.Handler) http.Handler {
 func (s *Server) serveToken(w http.ResponseWriter, r *http.Request, f *form) {
 	client, err := s.authenticate(r, f)
 	if err != nil {
-		writeError(w, r, toDevice(err), nil)
+		writeError(w, r, toDevice(err))
 		return
 	}
 	deviceCode := f.get("device_code")
 	if deviceCode == "" {
-		writeError(w, r, ErrInvalidRequest.Describe("device_code is missing"), nil)
+		writeError(w, r, ErrInvalidRequest.Describe("device_code is missing"))
 		return
 	}
 	if !client.DeviceGrant {
-		writeError(w, r, ErrUnauthorizedClient.Describe("the client may not use this grant"), nil)
+		writeError(w, r, errNotPermitted)
 		return
 	}
 	token, err := s.Poll(r.Context(), client.ID, deviceCode)
 	if err != nil {
-		writeError(w, r, toDevice(err), nil)
+		writeError(w, r, toDevice(err))
 		return
 	}
 	body, err := json.Marshal(token)
@@ -57,15 +57,6 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request, f *form) {
 		panic(err) // Poll returns only tokens that can be encoded.
 	}
 	writeJSON(w, http.StatusOK, body)
-}
-
-// toDevice is what a device is told of an error: what would end its login though
-// nothing is wrong with it is slow_down.
-func toDevice(err error) *Error {
-	if e := asError(err); e != nil && e.Code != ErrTemporarilyUnavailable.Code {
-		return e
-	}
-	return ErrSlowDown
 }
 
 // authenticate identifies the client of a request. Failures of the host's that are
@@ -142,13 +133,13 @@ func refuseToken(w http.ResponseWriter, r *http.Request) {
 	}
 	f, err := readForm(r)
 	if err != nil {
-		writeError(w, r, err, ErrInvalidRequest)
+		writeError(w, r, toDevice(err))
 		return
 	}
 	defer f.free()
 	if f.get("grant_type") == "" {
-		writeError(w, r, ErrInvalidRequest.Describe("grant_type is missing"), nil)
+		writeError(w, r, ErrInvalidRequest.Describe("grant_type is missing"))
 		return
 	}
-	writeError(w, r, ErrUnsupportedGrantType, nil)
+	writeError(w, r, ErrUnsupportedGrantType)
 }

@@ -46,11 +46,7 @@ func TestPagesWithKeyboardOnly(t *testing.T) {
 		b.requireHeading(titleReview)
 		b.focus(button)
 		require.EqualValues(t, http.StatusOK, b.load(chromedp.KeyEvent(kb.Enter)))
-		if action == "approve" {
-			requireSignedIn(t, server, a)
-		} else {
-			assert.Equal(t, "access_denied", server.poll(t, a.DeviceCode).Error)
-		}
+		requireOutcome(t, server, a, action == "approve")
 	}
 }
 
@@ -88,11 +84,7 @@ func TestPagesBackButton(t *testing.T) {
 				assert.EqualValues(t, http.StatusConflict, b.press(approveButton))
 			}
 			b.requireHeading(titleDecided)
-			if name == "approved" {
-				requireSignedIn(t, server, a)
-			} else {
-				assert.Equal(t, "access_denied", server.poll(t, a.DeviceCode).Error)
-			}
+			requireOutcome(t, server, a, name == "approved")
 		})
 	}
 }
@@ -169,6 +161,16 @@ func (b *tab) requireFit(name string) {
 			b.screenshot(name + "-" + device + "-" + scheme)
 		}
 	}
+}
+
+// requireOutcome checks that the device hears what was decided.
+func requireOutcome(t *testing.T, s *authServer, a answer, approved bool) {
+	t.Helper()
+	if approved {
+		requireSignedIn(t, s, a)
+		return
+	}
+	assert.Equal(t, "access_denied", s.poll(t, a.DeviceCode).Error)
 }
 
 // requireSignedIn polls once, and checks that the token is alice's.

@@ -430,6 +430,24 @@ func pollUnless(refused func(g grant, clientID string, now time.Time) bool) func
 	}
 }
 
+// pollInSteps has Poll read, compute, and write later, as write does.
+func pollInSteps(write func(stored *grant, read grant)) func(*reference) {
+	return func(r *reference) {
+		r.poll = func(r *reference, code deviceCode, clientID string, now time.Time) (polled, error) {
+			g, ok := r.get(code)
+			if !ok {
+				return polled{}, devicegrant.ErrNotFound
+			}
+			if g.ClientID == clientID {
+				g.Pace = g.Pace.Next(now)
+			}
+			pause()
+			r.edit(code, func(stored *grant) { write(stored, g) })
+			return polledOf(g), nil
+		}
+	}
+}
+
 var pollMutants = []mutant{
 	{"Poll writes back the grant that the poll before it read", "Poll/sees a Swap at once", func(r *reference) {
 		read := map[deviceCode]grant{}
@@ -446,34 +464,8 @@ var pollMutants = []mutant{
 			return answer, err
 		}
 	}},
-	{"Poll reads the whole grant and writes it all back", "Race/polls never undo, delay or refuse a Swap", func(r *reference) {
-		r.poll = func(r *reference, code deviceCode, clientID string, now time.Time) (polled, error) {
-			g, ok := r.get(code)
-			if !ok {
-				return polled{}, devicegrant.ErrNotFound
-			}
-			if g.ClientID == clientID {
-				g.Pace = g.Pace.Next(now)
-			}
-			pause()
-			r.edit(code, func(stored *grant) { *stored = g })
-			return polledOf(g), nil
-		}
-	}},
-	{"Poll reads the pace, computes, and writes it later", "Race/polls at once are recorded one after the other", func(r *reference) {
-		r.poll = func(r *reference, code deviceCode, clientID string, now time.Time) (polled, error) {
-			g, ok := r.get(code)
-			if !ok {
-				return polled{}, devicegrant.ErrNotFound
-			}
-			if g.ClientID == clientID {
-				g.Pace = g.Pace.Next(now)
-			}
-			pause()
-			r.edit(code, func(stored *grant) { stored.Pace = g.Pace })
-			return polledOf(g), nil
-		}
-	}},
+	{"Poll reads the whole grant and writes it all back", "Race/polls never undo, delay or refuse a Swap", pollInSteps(func(stored *grant, read grant) { *stored = read })},
+	{"Poll reads the pace, computes, and writes it later", "Race/polls at once are recorded one after the other", pollInSteps(func(stored *grant, read grant) { stored.Pace = read.Pace })},
 	{"Poll extends the life", "Poll/never extends a grant's life", afterPoll(func(stored *grant, _ grant, _ *polled) {
 		stored.ExpiresAt = stored.ExpiresAt.Add(stored.Pace.Interval)
 	})},
