@@ -78,7 +78,7 @@ func (s *Server) create(ctx context.Context, g *Grant) (deviceCode, userCode str
 	}
 	g.State, g.CreatedAt, g.ExpiresAt = Pending, now, now.Add(s.cfg.Lifetime)
 	g.Pace = Pace{Interval: s.cfg.Interval}
-	latest := g.ExpiresAt.Add(collectTime(max(s.cfg.Interval, MaxInterval)))
+	latest := g.ExpiresAt.Add(mostGrace(s.cfg.Interval))
 	if deviceCode, g.DeviceCode, err = s.keys.newDeviceCode(s.random, latest); err != nil {
 		return "", "", err
 	}

@@ -32,6 +32,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -93,8 +94,8 @@ type Config struct {
 	Interval time.Duration
 
 	// ClaimTimeout is how long issuing tokens may take. A grant whose claim has
-	// not ended by then, because the process died, is expired. Zero means 30
-	// seconds.
+	// not ended by then, because the process died, is expired; with a Store that is
+	// a Redeemer, it can be redeemed again. Zero means 30 seconds.
 	ClaimTimeout time.Duration
 
 	// UserCode is what user codes look like. The zero value means Base20.
@@ -146,6 +147,9 @@ type Server struct {
 	cfg  Config
 	keys keyring
 
+	redeemer  Redeemer // the Store, if it is one
+	delivered sync.Map // device codes whose answer was sent and whose commit is under way
+
 	guesses     *guesses
 	verifyPath  string // VerificationURI as a path and query
 	completeURI string // VerificationURI up to the value of user_code
@@ -165,9 +169,11 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("devicegrant: invalid Config:\n%w", err)
 	}
 	cfg.Keys = nil // What was derived from them is enough.
+	redeemer, _ := cfg.Store.(Redeemer)
 	return &Server{
 		cfg:         cfg,
 		keys:        keys,
+		redeemer:    redeemer,
 		guesses:     newGuesses(cfg.Guessing, cfg.Lifetime),
 		verifyPath:  uri.RequestURI(),
 		completeURI: withParameter(uri.String(), "user_code"),

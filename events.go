@@ -21,6 +21,10 @@ const (
 	EventDenied EventType = "denied"
 	// EventRedeemed: tokens were issued. Grant, ClientID, Subject.
 	EventRedeemed EventType = "redeemed"
+	// EventDeliveredAgain: a device was given again the tokens that were issued to
+	// it, because the first answer may not have reached it: the process or the
+	// Store died at that moment. Grant, ClientID, Subject.
+	EventDeliveredAgain EventType = "delivered_again"
 	// EventReplayed: a device code was presented again after its tokens were
 	// issued. Whoever did it knows the code, so the host may want to revoke what
 	// it issued (RFC 8628 section 5.2, RFC 6749 section 10.5) - but not within

@@ -129,10 +129,15 @@ func (g Grant) approve(subject string, now time.Time) (Grant, error) {
 		return g, err
 	}
 	g.State, g.Subject = Approved, subject
+	return g.withTimeToCollect(now), nil
+}
+
+// withTimeToCollect moves a deadline that leaves the device too little time.
+func (g Grant) withTimeToCollect(now time.Time) Grant {
 	if least := now.Add(collectTime(g.Pace.Interval)); g.ExpiresAt.Before(least) {
 		g.ExpiresAt = least
 	}
-	return g, nil
+	return g
 }
 
 // deny records that subject said no.
@@ -184,6 +189,24 @@ func (g Grant) release(claimed Grant) Grant {
 	return g
 }
 
+// hold takes the grant for a redemption in one transaction, or, when that is over,
+// for giving the device its answer again. The claim ends with the commit once the
+// device has the answer, and not by itself: whoever holds it may die, and the device
+// still has to come back.
+func (g Grant) hold(now time.Time) (Grant, bool) {
+	if g.State != Approved && g.State != Redeeming || !now.Before(g.ExpiresAt) {
+		return g, false
+	}
+	g.State = Redeeming
+	return g.withTimeToCollect(now), true
+}
+
 // collectTime is how long an approved grant lives at the least: two polls and a
 // margin.
 func collectTime(interval time.Duration) time.Duration { return 2*interval + collectMargin }
+
+// mostGrace is the most by which a deadline can move: on approval, and again on
+// redemption in a transaction.
+func mostGrace(interval time.Duration) time.Duration {
+	return 2 * collectTime(max(interval, MaxInterval))
+}

@@ -55,26 +55,49 @@ const claimWriteTimeout = 5 * time.Second
 //
 // While the Store cannot answer, or IssueToken fails, the device is told to slow
 // down: clients give up on any error they do not know.
+//
+// With a Store that is a [Redeemer], TokenHandler ends a redemption when it has sent
+// the answer, and Poll when it returns.
 func (s *Server) Poll(ctx context.Context, clientID, deviceCode string) (*Token, error) {
+	token, delivered, err := s.poll(ctx, clientID, deviceCode)
+	if delivered != nil {
+		delivered()
+	}
+	return token, err
+}
+
+// poll is Poll for a caller that says when the device has its answer: by calling
+// delivered, unless it is nil. Without that, the answer can be fetched again.
+func (s *Server) poll(ctx context.Context, clientID, deviceCode string) (token *Token, delivered func(), err error) {
 	now := s.now()
 	digest, latest, ok := s.keys.openDeviceCode(deviceCode)
 	if !ok {
-		return nil, errForged
+		return nil, nil, errForged
 	}
 	if !now.Before(latest) {
-		return nil, ErrExpiredToken
+		return nil, nil, ErrExpiredToken
 	}
 	p, err := s.cfg.Store.Poll(ctx, digest, clientID, now)
 	if errors.Is(err, ErrNotFound) {
-		return nil, ErrInvalidGrant
+		return nil, nil, ErrInvalidGrant
 	}
 	if err != nil {
-		return nil, s.goOn(ctx, &Grant{ClientID: clientID}, err)
+		return nil, nil, s.goOn(ctx, &Grant{ClientID: clientID}, err)
 	}
 	refusal := answer(p, clientID, now)
+	switch {
+	case s.redeemer != nil && (refusal == nil || refusal == ErrAuthorizationPending && p.State == Redeeming):
+		return s.collect(ctx, deviceCode, digest, p, now)
+	case refusal == nil:
+		token, err = s.redeem(ctx, digest, p, now)
+		return token, nil, err
+	}
+	return nil, nil, s.refuse(ctx, p, clientID, refusal)
+}
+
+// refuse raises the event of a refusal, if it has one.
+func (s *Server) refuse(ctx context.Context, p Polled, clientID string, refusal *Error) error {
 	switch refusal {
-	case nil:
-		return s.redeem(ctx, digest, p, now)
 	case errUnknownState:
 		s.raise(ctx, Event{Type: EventStoreError, Grant: p.ID, ClientID: clientID, Err: refusal})
 	case errOtherClient:
@@ -82,7 +105,7 @@ func (s *Server) Poll(ctx context.Context, clientID, deviceCode string) (*Token,
 	case errReplayed:
 		s.raise(ctx, Event{Type: EventReplayed, Grant: p.ID, ClientID: clientID})
 	}
-	return nil, refusal
+	return refusal
 }
 
 // goOn answers a poll that could not be served, such that the login goes on.
@@ -128,17 +151,26 @@ func (s *Server) issue(ctx context.Context, g, claimed *Grant) (token *Token, er
 
 	issueCtx, cancel := context.WithTimeout(ctx, s.cfg.ClaimTimeout)
 	defer cancel()
-	given := *g
-	token, err = s.cfg.IssueToken(issueCtx, &given)
-	if err == nil && (token == nil || token.AccessToken == "") {
-		err = errors.New("devicegrant: IssueToken returned no access token")
-	}
+	token, err = s.issueToken(issueCtx, g)
 	if err != nil {
 		s.raise(ctx, grantEvent(EventIssueFailed, g, err))
 		return nil, toDevice(err)
 	}
 	end = g.commit(*claimed)
 	s.raise(ctx, grantEvent(EventRedeemed, g, nil))
+	return token, nil
+}
+
+// issueToken has the host issue tokens. It returns only what can be sent.
+func (s *Server) issueToken(ctx context.Context, g *Grant) (*Token, error) {
+	given := *g
+	token, err := s.cfg.IssueToken(ctx, &given)
+	if err != nil {
+		return nil, err
+	}
+	if token == nil || token.AccessToken == "" {
+		return nil, errors.New("devicegrant: IssueToken returned no access token")
+	}
 	return s.sendable(ctx, *token), nil
 }
 

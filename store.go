@@ -138,6 +138,25 @@ type Counter interface {
 	Count(ctx context.Context) (int, error)
 }
 
+// Redeemer is an optional interface of a Store that is in the same database as the
+// host's tokens. With it, IssueToken is called within the transaction that redeems
+// the grant, so that a crash loses no approved login and doubles no token.
+type Redeemer interface {
+	// Redeem does in one transaction what Swap does with g, and what issue does
+	// with the context that it is given, in which the transaction is. It keeps the
+	// receipt that issue returns until the next write of the grant.
+	//
+	// It returns ErrConflict, without calling issue, when the stored Version is not
+	// g.Version and while another Redeem of the grant goes on. When issue fails, its
+	// error is returned, and nothing of the transaction has happened. After any other
+	// error all of it has happened or nothing.
+	Redeem(ctx context.Context, g *Grant, issue func(context.Context) (receipt []byte, err error)) error
+
+	// Receipt returns the receipt of the grant, nil if there is none, or ErrNotFound
+	// when the stored Version is not g.Version.
+	Receipt(ctx context.Context, g *Grant) ([]byte, error)
+}
+
 // What a Store returns.
 var (
 	ErrNotFound       = errors.New("devicegrant: no such grant")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 )
 
 // TokenHandler serves the token endpoint for this grant (RFC 8628 sections 3.4
@@ -47,7 +48,7 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request, f *form) {
 		writeError(w, r, errNotPermitted)
 		return
 	}
-	token, err := s.Poll(r.Context(), client.ID, deviceCode)
+	token, delivered, err := s.poll(r.Context(), client.ID, deviceCode)
 	if err != nil {
 		writeError(w, r, toDevice(err))
 		return
@@ -56,7 +57,18 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request, f *form) {
 	if err != nil {
 		panic(err) // Poll returns only tokens that can be encoded.
 	}
+	if delivered == nil {
+		writeJSON(w, http.StatusOK, body)
+		return
+	}
+	if r.Context().Err() != nil {
+		return // The device has hung up, and will ask again.
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(len(body))) // The answer is complete before this returns.
 	writeJSON(w, http.StatusOK, body)
+	if err := http.NewResponseController(w).Flush(); err == nil || errors.Is(err, http.ErrNotSupported) {
+		delivered()
+	}
 }
 
 // authenticate identifies the client of a request. Failures of the host's that are

@@ -1,0 +1,88 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+
+	"github.com/google/uuid"
+)
+
+// PostgreSQL is PostgreSQL 12 or later. Its statements are not prepared here: pgx does
+// so by itself, and poolers between need not bear it.
+var PostgreSQL = Dialect{&dialect{
+	name: "postgresql",
+	texts: texts{
+		create: `INSERT INTO devicegrant_grants (device_code, user_code, id, client_id, scope, state, subject,
+	created_at, expires_at, version, interval_us, on_time, last_poll, repeated)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+ON CONFLICT DO NOTHING`,
+
+		byUserCode: `SELECT ` + grantColumns + `
+FROM devicegrant_grants g LEFT JOIN devicegrant_polls p ON p.device_code = g.device_code
+WHERE g.user_code = $1`,
+
+		byDeviceCode: `SELECT ` + grantColumns + `
+FROM devicegrant_grants g LEFT JOIN devicegrant_polls p ON p.device_code = g.device_code
+WHERE g.device_code = $1`,
+
+		// The grant is read and not locked; the upsert is in the unlogged table.
+		poll: withPace(`WITH g AS (
+	SELECT device_code, id, state, expires_at, interval_us, on_time, last_poll, repeated
+	FROM devicegrant_grants WHERE device_code = $1 AND client_id = $2
+), polled AS (
+	INSERT INTO devicegrant_polls AS p (device_code, expires_at, interval_us, on_time, last_poll, repeated)
+	SELECT g.device_code, g.expires_at, {next of g} FROM g
+	ON CONFLICT (device_code) DO UPDATE SET (interval_us, on_time, last_poll, repeated) = ROW({next of p})
+	RETURNING p.interval_us, p.on_time, p.last_poll, p.repeated
+)
+SELECT g.id, g.state, g.expires_at, polled.* FROM g, polled`, "$3::bigint", "least", "greatest"),
+
+		swap: `UPDATE devicegrant_grants SET user_code = $1, state = $2, subject = $3, expires_at = $4, receipt = $5, version = version + 1
+WHERE device_code = $6 AND version = $7`,
+
+		// Arrays, so that the planner cannot choose to look for a batch twice. A poll
+		// that was under way when its grant was purged leaves an orphan.
+		purge: `WITH gone AS (
+	DELETE FROM devicegrant_grants WHERE device_code = ANY (ARRAY(
+		SELECT device_code FROM devicegrant_grants WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))
+	RETURNING device_code
+), orphans AS (
+	SELECT p.device_code FROM (SELECT device_code FROM devicegrant_polls WHERE expires_at < $1 ORDER BY expires_at LIMIT $2) p
+	WHERE NOT EXISTS (SELECT FROM devicegrant_grants g WHERE g.device_code = p.device_code)
+), polls AS (
+	DELETE FROM devicegrant_polls WHERE device_code = ANY (ARRAY(SELECT device_code FROM gone UNION ALL SELECT device_code FROM orphans))
+)
+SELECT count(*) FROM gone`,
+
+		lock: `SELECT version FROM devicegrant_grants WHERE device_code = $1 AND version = $2 FOR UPDATE SKIP LOCKED`,
+
+		receipt: `SELECT receipt FROM devicegrant_grants WHERE device_code = $1 AND version = $2`,
+	},
+	id:     func(id uuid.UUID) any { return id.String() },
+	lost:   lostPostgreSQL,
+	locked: lockedPostgreSQL,
+}}
+
+// lostPostgreSQL recognizes a deadlock and a serialization failure, of any driver.
+func lostPostgreSQL(err error) bool {
+	var e interface{ SQLState() string }
+	return errors.As(err, &e) && (e.SQLState() == "40P01" || e.SQLState() == "40001")
+}
+
+// lockedPostgreSQL applies the schema in one transaction.
+func lockedPostgreSQL(ctx context.Context, db *sql.DB, apply func(execer) error) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()    // After Commit there is nothing left to undo.
+	const key = 0x64657667 // "devg"
+	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", key); err != nil {
+		return err
+	}
+	if err := apply(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}

@@ -1,0 +1,108 @@
+package sqlstore
+
+import (
+	"database/sql"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/devicegrant/devicegrant"
+)
+
+// What a text column holds at most, in bytes.
+const (
+	maxName  = 1 << 10
+	maxScope = 1<<16 - 1
+)
+
+// checkText refuses text that some of the databases would refuse, cut short or
+// change, so that a grant is stored as it is or not at all.
+func checkText(g *devicegrant.Grant) error {
+	for _, text := range []struct {
+		name, value string
+		most        int
+	}{
+		{"client id", g.ClientID, maxName},
+		{"subject", g.Subject, maxName},
+		{"scope", g.Scope, maxScope},
+	} {
+		switch {
+		case !isText(text.value):
+			return fmt.Errorf("sqlstore: the %s is not text: it must be UTF-8 without NUL", text.name)
+		case len(text.value) > text.most:
+			return fmt.Errorf("sqlstore: the %s has %d bytes; at most %d can be stored", text.name, len(text.value), text.most)
+		}
+	}
+	return nil
+}
+
+func isText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
+
+// grantColumns are those that row reads. The pace is the one that polls have made,
+// or, before the first, the grant's own.
+const grantColumns = `g.device_code, g.user_code, g.id, g.client_id, g.scope, g.state, g.subject, g.created_at, g.expires_at, g.version,
+	COALESCE(p.interval_us, g.interval_us), COALESCE(p.on_time, g.on_time), COALESCE(p.last_poll, g.last_poll), COALESCE(p.repeated, g.repeated)`
+
+// row is a grant as it is stored.
+type row struct {
+	deviceCode, userCode      []byte
+	id                        uuid.UUID
+	clientID, scope, subject  string
+	state                     devicegrant.State
+	created, expires, version int64
+	pace                      paceRow
+}
+
+func (r *row) columns() []any {
+	return append([]any{
+		&r.deviceCode, &r.userCode, &r.id, &r.clientID, &r.scope, &r.state, &r.subject, &r.created, &r.expires, &r.version,
+	}, r.pace.columns()...)
+}
+
+func (r *row) read() *devicegrant.Grant {
+	g := &devicegrant.Grant{
+		ID: r.id, ClientID: r.clientID, Scope: r.scope, State: r.state, Subject: r.subject,
+		CreatedAt: instant(r.created), ExpiresAt: instant(r.expires), Pace: r.pace.read(), Version: r.version,
+	}
+	copy(g.DeviceCode[:], r.deviceCode)
+	copy(g.UserCode[:], r.userCode)
+	return g
+}
+
+// paceRow is a pace as it is stored.
+type paceRow struct {
+	interval     int64
+	onTime, last sql.NullInt64
+	repeated     bool
+}
+
+func (p *paceRow) columns() []any { return []any{&p.interval, &p.onTime, &p.last, &p.repeated} }
+
+func (p *paceRow) read() devicegrant.Pace {
+	pace := devicegrant.Pace{Interval: time.Duration(p.interval) * time.Microsecond, Repeated: p.repeated}
+	if p.onTime.Valid {
+		pace.OnTime = instant(p.onTime.Int64)
+	}
+	if p.last.Valid {
+		pace.Last = instant(p.last.Int64)
+	}
+	return pace
+}
+
+func instant(micros int64) time.Time { return time.UnixMicro(micros).UTC() }
+
+// micros stores the zero time as NULL.
+func micros(t time.Time) sql.NullInt64 {
+	return sql.NullInt64{Int64: t.UnixMicro(), Valid: !t.IsZero()}
+}
+
+// userCode stores a code that is free as NULL, of which there may be many.
+func userCode(g *devicegrant.Grant) any {
+	if g.UserCode == (devicegrant.UserCodeDigest{}) {
+		return nil
+	}
+	return g.UserCode[:]
+}

@@ -1,0 +1,83 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// SQLite is SQLite 3.37 or later. Only one connection can write at a time: the Store
+// has its own writers wait for one another, and tries again when others' keep it.
+// The database should be in WAL mode, so that reading waits for nobody.
+var SQLite = Dialect{&dialect{
+	name: "sqlite",
+	texts: texts{
+		create: `INSERT INTO devicegrant_grants (device_code, user_code, id, client_id, scope, state, subject,
+	created_at, expires_at, version, interval_us, on_time, last_poll, repeated)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING`,
+
+		byUserCode: `SELECT ` + grantColumns + `
+FROM devicegrant_grants g LEFT JOIN devicegrant_polls p ON p.device_code = g.device_code
+WHERE g.user_code = ?`,
+
+		byDeviceCode: `SELECT ` + grantColumns + `
+FROM devicegrant_grants g LEFT JOIN devicegrant_polls p ON p.device_code = g.device_code
+WHERE g.device_code = ?`,
+
+		poll: withPace(`INSERT INTO devicegrant_polls AS p (device_code, interval_us, on_time, last_poll, repeated)
+SELECT g.device_code, {next of g} FROM devicegrant_grants g WHERE g.device_code = ?1 AND g.client_id = ?2
+ON CONFLICT (device_code) DO UPDATE SET (interval_us, on_time, last_poll, repeated) = ({next of p})
+RETURNING (SELECT id FROM devicegrant_grants WHERE device_code = ?1), (SELECT state FROM devicegrant_grants WHERE device_code = ?1),
+	(SELECT expires_at FROM devicegrant_grants WHERE device_code = ?1), interval_us, on_time, last_poll, repeated`, "?3", "min", "max"),
+
+		swap: `UPDATE devicegrant_grants SET user_code = ?, state = ?, subject = ?, expires_at = ?, receipt = ?, version = version + 1
+WHERE device_code = ? AND version = ?`,
+
+		// A trigger deletes the polls.
+		purge: `DELETE FROM devicegrant_grants WHERE device_code IN (
+	SELECT device_code FROM devicegrant_grants WHERE expires_at < ? ORDER BY expires_at LIMIT ?)
+RETURNING 1`,
+
+		// A write that changes nothing takes the lock for all that follow.
+		lock: `UPDATE devicegrant_grants SET version = version WHERE device_code = ? AND version = ? RETURNING version`,
+
+		receipt: `SELECT receipt FROM devicegrant_grants WHERE device_code = ? AND version = ?`,
+	},
+	prepares:  true,
+	oneWriter: true,
+	id:        func(id uuid.UUID) any { return id[:] },
+	lost:      lostSQLite,
+	locked:    lockedSQLite,
+}}
+
+// lostSQLite recognizes SQLITE_BUSY and SQLITE_LOCKED by the text that SQLite itself
+// has for them: each driver has a type of its own.
+func lostSQLite(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "database is locked") || strings.Contains(text, "table is locked")
+}
+
+// lockedSQLite applies the schema in one transaction, which begins as a writer.
+func lockedSQLite(ctx context.Context, db *sql.DB, apply func(execer) error) (err error) {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if err := repeat(ctx, lostSQLite, func(ctx context.Context) error {
+		_, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE")
+		return err
+	}); err != nil {
+		return err
+	}
+	if err := apply(conn); err != nil {
+		_, undoErr := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+		return errors.Join(err, undoErr)
+	}
+	_, err = conn.ExecContext(ctx, "COMMIT")
+	return err
+}

@@ -1,0 +1,180 @@
+// Package sqlstore keeps grants in a database that the host has already:
+// PostgreSQL, MySQL or MariaDB, or SQLite. Any number of replicas share them.
+//
+//	db, err := sql.Open("pgx", dsn) // the host's own, with the host's driver
+//	err = sqlstore.CreateSchema(ctx, db, sqlstore.PostgreSQL, sqlstore.Config{})
+//	store, err := sqlstore.New(db, sqlstore.PostgreSQL, sqlstore.Config{})
+//
+// It imports no driver, starts no goroutine and changes no schema unless told to.
+// Each method of devicegrant.Store is one statement that goes by an index. Polls
+// are recorded apart from the grants, so that none of them touches a decision.
+//
+// A host that keeps its tokens in the same database has them written in the
+// transaction that redeems the grant: see [Store.Transactional].
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/devicegrant/devicegrant"
+)
+
+// Config is how a Store uses its database. Its zero value is a sensible default.
+type Config struct {
+	// Prefix begins the name of every table, index and procedure: lower-case
+	// letters, digits and underscores, at most 30, no digit first. Empty means
+	// "devicegrant_".
+	Prefix string
+
+	// Timeout bounds each call, waiting for a connection and for locks included,
+	// so that a poll is answered though the database is not. Zero means 5 seconds.
+	// It does not bound the transaction of Redeem, for which the caller's context
+	// does.
+	Timeout time.Duration
+}
+
+const (
+	defaultPrefix  = "devicegrant_"
+	defaultTimeout = 5 * time.Second
+)
+
+// Store is a devicegrant.Store in a database. It is safe for concurrent use, also
+// by other processes.
+type Store struct {
+	db      *sql.DB
+	dialect Dialect
+	timeout time.Duration
+	queries queries
+	writer  writer
+}
+
+var _ devicegrant.Store = (*Store)(nil)
+
+// New returns a Store in db, which stays the host's to configure and to close. The
+// schema has to be there: apply it with your migrations (see [Schema]) or with
+// [CreateSchema]. New refuses another version of it.
+func New(db *sql.DB, dialect Dialect, cfg Config) (*Store, error) {
+	cfg, err := cfg.withDefaults(dialect)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{db: db, dialect: dialect, timeout: cfg.Timeout}
+	if dialect.oneWriter {
+		s.writer = make(writer, 1)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), cfg.Timeout)
+	defer cancel()
+	if err := checkSchema(ctx, db, cfg); err != nil {
+		return nil, err
+	}
+	if s.queries, err = newQueries(ctx, db, dialect, cfg.Prefix); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close releases the statements that were prepared. The database stays open.
+func (s *Store) Close() error { return s.queries.close() }
+
+// Create implements devicegrant.Store. Text that is not UTF-8, has a NUL in it or is
+// too long (1 KiB, and 64 KiB of scope) is an error.
+func (s *Store) Create(ctx context.Context, g *devicegrant.Grant) error {
+	if err := checkText(g); err != nil {
+		return err
+	}
+	return s.write(ctx, "create", func(ctx context.Context) error {
+		return s.queries.create.changeOne(ctx, devicegrant.ErrUserCodeExists,
+			g.DeviceCode[:], userCode(g), s.dialect.id(g.ID), g.ClientID, g.Scope, g.State, g.Subject,
+			g.CreatedAt.UnixMicro(), g.ExpiresAt.UnixMicro(), g.Version,
+			g.Pace.Interval.Microseconds(), micros(g.Pace.OnTime), micros(g.Pace.Last), g.Pace.Repeated)
+	})
+}
+
+// ByUserCode implements devicegrant.Store.
+func (s *Store) ByUserCode(ctx context.Context, code devicegrant.UserCodeDigest) (*devicegrant.Grant, error) {
+	return s.read(ctx, s.queries.byUserCode, code[:])
+}
+
+// ByDeviceCode implements devicegrant.Store.
+func (s *Store) ByDeviceCode(ctx context.Context, code devicegrant.DeviceCodeDigest) (*devicegrant.Grant, error) {
+	return s.read(ctx, s.queries.byDeviceCode, code[:])
+}
+
+func (s *Store) read(ctx context.Context, q query, code []byte) (g *devicegrant.Grant, err error) {
+	err = s.do(ctx, "read", func(ctx context.Context) error {
+		var r row
+		if err := q.readOne(ctx, []any{code}, r.columns()); err != nil {
+			return err
+		}
+		g = r.read()
+		return nil
+	})
+	return g, err
+}
+
+// Poll implements devicegrant.Store. A poll by another client, or of a grant that
+// does not exist, costs a second look-up.
+func (s *Store) Poll(ctx context.Context, code devicegrant.DeviceCodeDigest, clientID string, now time.Time) (p devicegrant.Polled, err error) {
+	err = devicegrant.ErrNotFound
+	if isText(clientID) {
+		p, err = s.record(ctx, code, clientID, now)
+	}
+	if !errors.Is(err, devicegrant.ErrNotFound) {
+		return p, err
+	}
+	g, err := s.ByDeviceCode(ctx, code)
+	if err != nil {
+		return devicegrant.Polled{}, err
+	}
+	return devicegrant.Polled{ID: g.ID, ClientID: g.ClientID, State: g.State, ExpiresAt: g.ExpiresAt, Pace: g.Pace}, nil
+}
+
+// record records a poll by the grant's own client.
+func (s *Store) record(ctx context.Context, code devicegrant.DeviceCodeDigest, clientID string, now time.Time) (p devicegrant.Polled, err error) {
+	err = s.write(ctx, "poll", func(ctx context.Context) error {
+		var id uuid.UUID
+		var state devicegrant.State
+		var expires int64
+		var pace paceRow
+		err := s.queries.poll.readOne(ctx, []any{code[:], clientID, now.UnixMicro()},
+			append([]any{&id, &state, &expires}, pace.columns()...))
+		p = devicegrant.Polled{ID: id, ClientID: clientID, State: state, ExpiresAt: instant(expires), Pace: pace.read()}
+		return err
+	})
+	return p, err
+}
+
+// Swap implements devicegrant.Store. It discards the receipt of a redemption.
+func (s *Store) Swap(ctx context.Context, g *devicegrant.Grant) error {
+	if err := checkText(g); err != nil {
+		return err
+	}
+	return s.write(ctx, "swap", func(ctx context.Context) error {
+		return s.queries.swap.changeOne(ctx, devicegrant.ErrConflict, swapArgs(g, nil)...)
+	})
+}
+
+func swapArgs(g *devicegrant.Grant, receipt any) []any {
+	return []any{userCode(g), g.State, g.Subject, g.ExpiresAt.UnixMicro(), receipt, g.DeviceCode[:], g.Version}
+}
+
+// Purge implements devicegrant.Store. It deletes the oldest first, holds no lock
+// but those of its batch, and passes over grants that somebody else holds; it does
+// not keep polls waiting.
+func (s *Store) Purge(ctx context.Context, before time.Time, limit int) (n int, err error) {
+	err = s.write(ctx, "purge", func(ctx context.Context) error {
+		n = 0
+		return s.queries.purge.each(ctx, []any{before.UnixMicro(), limit}, func(rows *sql.Rows) error {
+			var some int // Each row counts for as many.
+			err := rows.Scan(&some)
+			n += some
+			return err
+		})
+	})
+	return n, err
+}
