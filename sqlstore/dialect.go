@@ -22,6 +22,7 @@ func (d Dialect) String() string {
 type dialect struct {
 	name      string // of the schema's file
 	texts     texts
+	numbered  bool // parameters are $1, $2 and not ?
 	prepares  bool // statements are worth preparing
 	oneWriter bool // only one connection can write at a time
 
@@ -34,9 +35,32 @@ type dialect struct {
 	locked func(ctx context.Context, db *sql.DB, apply func(execer) error) error
 }
 
-// texts are the statements of a dialect, under the default prefix. Each takes its
+// texts are the statements that databases write differently. Each takes its
 // arguments in the same order everywhere.
 type texts struct {
-	create, byUserCode, byDeviceCode, poll, swap, purge string
-	lock, receipt                                       string // of Transactional
+	create string // a grant, unless one of its codes is there: the row count says so
+	poll   string // of a client: record it and read the grant
+	purge  string // before a time, up to a limit: each row counts for as many grants
+	lock   string // a grant of a version, unless a transaction has it: returns a row
 }
+
+// The statements, and parts of some, that they write in the same way.
+const (
+	newGrant = `devicegrant_grants (device_code, user_code, id, client_id, scope, state, subject,
+	created_at, expires_at, version, interval_us, on_time, last_poll, repeated)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+
+	// The pace is the one that polls have made, or, before the first, the grant's own.
+	readGrant = `SELECT g.device_code, g.user_code, g.id, g.client_id, g.scope, g.state, g.subject, g.created_at, g.expires_at, g.version,
+	COALESCE(p.interval_us, g.interval_us), COALESCE(p.on_time, g.on_time),
+	COALESCE(p.last_poll, g.last_poll), COALESCE(p.repeated, g.repeated)
+FROM devicegrant_grants g LEFT JOIN devicegrant_polls p ON p.device_code = g.device_code
+WHERE g.`
+
+	swapGrant = `UPDATE devicegrant_grants SET user_code = ?, state = ?, subject = ?, expires_at = ?, receipt = ?, version = version + 1
+WHERE device_code = ? AND version = ?`
+
+	lockGrant = `SELECT version FROM devicegrant_grants WHERE device_code = ? AND version = ? FOR UPDATE SKIP LOCKED`
+
+	readReceipt = `SELECT receipt FROM devicegrant_grants WHERE device_code = ? AND version = ?`
+)

@@ -17,28 +17,13 @@ var MySQL = Dialect{&dialect{
 	texts: texts{
 		// It ignores that a code exists; everything else it would ignore is checked
 		// before (checkText).
-		create: `INSERT IGNORE INTO devicegrant_grants (device_code, user_code, id, client_id, scope, state, subject,
-	created_at, expires_at, version, interval_us, on_time, last_poll, repeated)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-
-		byUserCode: `SELECT ` + grantColumns + `
-FROM devicegrant_grants g LEFT JOIN devicegrant_polls p ON p.device_code = g.device_code
-WHERE g.user_code = ?`,
-
-		byDeviceCode: `SELECT ` + grantColumns + `
-FROM devicegrant_grants g LEFT JOIN devicegrant_polls p ON p.device_code = g.device_code
-WHERE g.device_code = ?`,
+		create: `INSERT IGNORE INTO ` + newGrant,
 
 		poll: `CALL devicegrant_poll(?, ?, ?)`,
 
-		swap: `UPDATE devicegrant_grants SET user_code = ?, state = ?, subject = ?, expires_at = ?, receipt = ?, version = version + 1
-WHERE device_code = ? AND version = ?`,
-
 		purge: `CALL devicegrant_purge(?, ?)`,
 
-		lock: `SELECT version FROM devicegrant_grants WHERE device_code = ? AND version = ? FOR UPDATE SKIP LOCKED`,
-
-		receipt: `SELECT receipt FROM devicegrant_grants WHERE device_code = ? AND version = ?`,
+		lock: lockGrant,
 	},
 	prepares: true,
 	id:       func(id uuid.UUID) any { return id[:] },

@@ -13,18 +13,7 @@ import (
 var PostgreSQL = Dialect{&dialect{
 	name: "postgresql",
 	texts: texts{
-		create: `INSERT INTO devicegrant_grants (device_code, user_code, id, client_id, scope, state, subject,
-	created_at, expires_at, version, interval_us, on_time, last_poll, repeated)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-ON CONFLICT DO NOTHING`,
-
-		byUserCode: `SELECT ` + grantColumns + `
-FROM devicegrant_grants g LEFT JOIN devicegrant_polls p ON p.device_code = g.device_code
-WHERE g.user_code = $1`,
-
-		byDeviceCode: `SELECT ` + grantColumns + `
-FROM devicegrant_grants g LEFT JOIN devicegrant_polls p ON p.device_code = g.device_code
-WHERE g.device_code = $1`,
+		create: `INSERT INTO ` + newGrant + ` ON CONFLICT DO NOTHING`,
 
 		// The grant is read and not locked; the upsert is in the unlogged table.
 		poll: withPace(`WITH g AS (
@@ -37,9 +26,6 @@ WHERE g.device_code = $1`,
 	RETURNING p.interval_us, p.on_time, p.last_poll, p.repeated
 )
 SELECT g.id, g.state, g.expires_at, polled.* FROM g, polled`, "$3::bigint", "least", "greatest"),
-
-		swap: `UPDATE devicegrant_grants SET user_code = $1, state = $2, subject = $3, expires_at = $4, receipt = $5, version = version + 1
-WHERE device_code = $6 AND version = $7`,
 
 		// Arrays, so that the planner cannot choose to look for a batch twice. A poll
 		// that was under way when its grant was purged leaves an orphan.
@@ -55,13 +41,12 @@ WHERE device_code = $6 AND version = $7`,
 )
 SELECT count(*) FROM gone`,
 
-		lock: `SELECT version FROM devicegrant_grants WHERE device_code = $1 AND version = $2 FOR UPDATE SKIP LOCKED`,
-
-		receipt: `SELECT receipt FROM devicegrant_grants WHERE device_code = $1 AND version = $2`,
+		lock: lockGrant,
 	},
-	id:     func(id uuid.UUID) any { return id.String() },
-	lost:   lostPostgreSQL,
-	locked: lockedPostgreSQL,
+	numbered: true,
+	id:       func(id uuid.UUID) any { return id.String() },
+	lost:     lostPostgreSQL,
+	locked:   lockedPostgreSQL,
 }}
 
 // lostPostgreSQL recognizes a deadlock and a serialization failure, of any driver.
@@ -76,7 +61,8 @@ func lockedPostgreSQL(ctx context.Context, db *sql.DB, apply func(execer) error)
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback()    // After Commit there is nothing left to undo.
+	defer tx.Rollback() // After Commit there is nothing left to undo.
+
 	const key = 0x64657667 // "devg"
 	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", key); err != nil {
 		return err

@@ -32,14 +32,17 @@ func newQueries(ctx context.Context, db *sql.DB, d Dialect, prefix string) (q qu
 		text  string
 	}{
 		{&q.create, d.texts.create},
-		{&q.byUserCode, d.texts.byUserCode},
-		{&q.byDeviceCode, d.texts.byDeviceCode},
+		{&q.byUserCode, readGrant + "user_code = ?"},
+		{&q.byDeviceCode, readGrant + "device_code = ?"},
 		{&q.poll, d.texts.poll},
-		{&q.swap, d.texts.swap},
+		{&q.swap, swapGrant},
 		{&q.purge, d.texts.purge},
 		{&q.lock, d.texts.lock},
-		{&q.receipt, d.texts.receipt},
+		{&q.receipt, readReceipt},
 	} {
+		if d.numbered {
+			s.text = number(s.text)
+		}
 		*s.query = query{on: db, text: strings.ReplaceAll(s.text, defaultPrefix, prefix)}
 		if !d.prepares {
 			continue
@@ -49,6 +52,20 @@ func newQueries(ctx context.Context, db *sql.DB, d Dialect, prefix string) (q qu
 		}
 	}
 	return q, nil
+}
+
+// number writes $1, $2 and so on for each ?.
+func number(text string) string {
+	var b strings.Builder
+	n := 0
+	for part := range strings.SplitSeq(text, "?") {
+		if n > 0 {
+			fmt.Fprintf(&b, "$%d", n)
+		}
+		b.WriteString(part)
+		n++
+	}
+	return b.String()
 }
 
 func (q *queries) close() error {

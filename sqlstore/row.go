@@ -41,12 +41,7 @@ func checkText(g *devicegrant.Grant) error {
 
 func isText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
 
-// grantColumns are those that row reads. The pace is the one that polls have made,
-// or, before the first, the grant's own.
-const grantColumns = `g.device_code, g.user_code, g.id, g.client_id, g.scope, g.state, g.subject, g.created_at, g.expires_at, g.version,
-	COALESCE(p.interval_us, g.interval_us), COALESCE(p.on_time, g.on_time), COALESCE(p.last_poll, g.last_poll), COALESCE(p.repeated, g.repeated)`
-
-// row is a grant as it is stored.
+// row is a grant as readGrant returns it.
 type row struct {
 	deviceCode, userCode      []byte
 	id                        uuid.UUID

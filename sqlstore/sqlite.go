@@ -15,27 +15,13 @@ import (
 var SQLite = Dialect{&dialect{
 	name: "sqlite",
 	texts: texts{
-		create: `INSERT INTO devicegrant_grants (device_code, user_code, id, client_id, scope, state, subject,
-	created_at, expires_at, version, interval_us, on_time, last_poll, repeated)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO NOTHING`,
-
-		byUserCode: `SELECT ` + grantColumns + `
-FROM devicegrant_grants g LEFT JOIN devicegrant_polls p ON p.device_code = g.device_code
-WHERE g.user_code = ?`,
-
-		byDeviceCode: `SELECT ` + grantColumns + `
-FROM devicegrant_grants g LEFT JOIN devicegrant_polls p ON p.device_code = g.device_code
-WHERE g.device_code = ?`,
+		create: `INSERT INTO ` + newGrant + ` ON CONFLICT DO NOTHING`,
 
 		poll: withPace(`INSERT INTO devicegrant_polls AS p (device_code, interval_us, on_time, last_poll, repeated)
 SELECT g.device_code, {next of g} FROM devicegrant_grants g WHERE g.device_code = ?1 AND g.client_id = ?2
 ON CONFLICT (device_code) DO UPDATE SET (interval_us, on_time, last_poll, repeated) = ({next of p})
 RETURNING (SELECT id FROM devicegrant_grants WHERE device_code = ?1), (SELECT state FROM devicegrant_grants WHERE device_code = ?1),
 	(SELECT expires_at FROM devicegrant_grants WHERE device_code = ?1), interval_us, on_time, last_poll, repeated`, "?3", "min", "max"),
-
-		swap: `UPDATE devicegrant_grants SET user_code = ?, state = ?, subject = ?, expires_at = ?, receipt = ?, version = version + 1
-WHERE device_code = ? AND version = ?`,
 
 		// A trigger deletes the polls.
 		purge: `DELETE FROM devicegrant_grants WHERE device_code IN (
@@ -44,8 +30,6 @@ RETURNING 1`,
 
 		// A write that changes nothing takes the lock for all that follow.
 		lock: `UPDATE devicegrant_grants SET version = version WHERE device_code = ? AND version = ? RETURNING version`,
-
-		receipt: `SELECT receipt FROM devicegrant_grants WHERE device_code = ? AND version = ?`,
 	},
 	prepares:  true,
 	oneWriter: true,

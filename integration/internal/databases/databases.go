@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,20 +48,36 @@ var (
 		return "file:" + filepath.Join(t.TempDir(), "test.db") + "?_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)"
 	}}
 
+	PostgreSQLPQ = Kind{"PostgreSQL-pq", "postgres", sqlstore.PostgreSQL, createPostgreSQL}
+	SQLiteMattn  = Kind{"SQLite-mattn", "sqlite3", sqlstore.SQLite, func(t testing.TB) string {
+		return "file:" + filepath.Join(t.TempDir(), "test.db") + "?_journal_mode=WAL&_synchronous=NORMAL"
+	}}
+
 	Each       = []Kind{PostgreSQL, MariaDB, SQLite}
-	EachDriver = []Kind{
-		PostgreSQL, {"PostgreSQL-pq", "postgres", sqlstore.PostgreSQL, createPostgreSQL},
-		MariaDB,
-		SQLite, {"SQLite-mattn", "sqlite3", sqlstore.SQLite, func(t testing.TB) string {
-			return "file:" + filepath.Join(t.TempDir(), "test.db") + "?_journal_mode=WAL&_synchronous=NORMAL"
-		}},
-	}
+	EachDriver = []Kind{PostgreSQL, PostgreSQLPQ, MariaDB, SQLite, SQLiteMattn}
 )
+
+// ByName returns the kind of that name.
+func ByName(name string) Kind {
+	return EachDriver[slices.IndexFunc(EachDriver, func(k Kind) bool { return k.Name == name })]
+}
 
 // Create returns the DSN of an empty database that is dropped when the test ends.
 func (k Kind) Create(t testing.TB) (dsn string) {
 	t.Helper()
 	return k.create(t)
+}
+
+// With returns a DSN of this kind with more parameters, each as in "name=value".
+func (k Kind) With(dsn string, parameters ...string) string {
+	for _, parameter := range parameters {
+		separator := "?"
+		if strings.Contains(dsn, separator) {
+			separator = "&"
+		}
+		dsn += separator + parameter
+	}
+	return dsn
 }
 
 // Open returns a pool for the database of a DSN, which ends with the test.
