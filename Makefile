@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 # How long `make soak` fuzzes each target.
 FUZZTIME ?= 60s
-# How often `make bench` runs each benchmark.
+# How often `make bench` and `make bench-sql` run each benchmark.
 BENCHCOUNT ?= 6
 
 tools := $(CURDIR)/.bin
@@ -15,7 +15,7 @@ modules = $$(go list -m -f '{{.Dir}}')
 
 .PHONY: help
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: test
 test: ## run every module's tests with the race detector, real browser included
@@ -54,6 +54,13 @@ bench: $(tools)/.built ## run the root package's benchmarks (BENCHCOUNT=6)
 	@mkdir -p .cache
 	go test -run '^$$' -bench . -benchmem -count $(BENCHCOUNT) . | tee .cache/bench.txt
 	$(tools)/benchstat .cache/bench.txt
+
+.PHONY: bench-sql
+bench-sql: $(tools)/.built ## run the benchmarks of every database, with the servers that the tests use (BENCHCOUNT=6)
+	@mkdir -p .cache
+	scripts/services
+	go -C integration test -run '^$$' -bench . -benchtime 250ms -count $(BENCHCOUNT) -timeout 0 ./bench | tee .cache/bench-sql.txt
+	$(tools)/benchstat -row /db,/op,/workers .cache/bench-sql.txt
 
 .PHONY: soak
 soak: ## fuzz every target for FUZZTIME=60s, then run the random tests for long

@@ -50,8 +50,9 @@ type Config struct {
 	Store Store
 
 	// Keys protect codes: each at least 32 random bytes, the same on every
-	// replica. The first makes, all of them verify: to rotate, put a new key
-	// first, and drop the old one two lifetimes later.
+	// replica. The first makes, all of them verify: to rotate, add a new key last
+	// on every replica, then put it first on every replica, and drop the old one
+	// two lifetimes later.
 	Keys [][]byte
 
 	// VerificationURI is where people enter codes: the absolute URL at which

@@ -22,9 +22,10 @@ func (d Dialect) String() string {
 type dialect struct {
 	name      string // of the schema's file
 	texts     texts
-	numbered  bool // parameters are $1, $2 and not ?
-	prepares  bool // statements are worth preparing
-	oneWriter bool // only one connection can write at a time
+	version   string // reads the schema's version; zero when something is missing
+	numbered  bool   // parameters are $1, $2 and not ?
+	prepares  bool   // statements are worth preparing
+	oneWriter bool   // only one connection can write at a time
 
 	// id is a grant's ID as the database takes it.
 	id func(uuid.UUID) any
@@ -61,6 +62,8 @@ WHERE g.`
 WHERE device_code = ? AND version = ?`
 
 	lockGrant = `SELECT version FROM devicegrant_grants WHERE device_code = ? AND version = ? FOR UPDATE SKIP LOCKED`
+
+	readVersion = `SELECT COALESCE(MAX(version), 0) FROM devicegrant_schema`
 
 	readReceipt = `SELECT receipt FROM devicegrant_grants WHERE device_code = ? AND version = ?`
 )

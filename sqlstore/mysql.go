@@ -14,6 +14,9 @@ import (
 // procedures of the schema do that in one round trip.
 var MySQL = Dialect{&dialect{
 	name: "mysql",
+	// A dump has the procedures only when it is asked for them.
+	version: `SELECT IF(COUNT(*) = 2, (` + readVersion + `), 0) FROM information_schema.routines
+WHERE routine_schema = DATABASE() AND routine_name IN ('devicegrant_poll', 'devicegrant_purge')`,
 	texts: texts{
 		// It ignores that a code exists; everything else it would ignore is checked
 		// before (checkText).

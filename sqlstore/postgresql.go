@@ -11,7 +11,8 @@ import (
 // PostgreSQL is PostgreSQL 12 or later. Its statements are not prepared here: pgx does
 // so by itself, and poolers between need not bear it.
 var PostgreSQL = Dialect{&dialect{
-	name: "postgresql",
+	name:    "postgresql",
+	version: readVersion,
 	texts: texts{
 		create: `INSERT INTO ` + newGrant + ` ON CONFLICT DO NOTHING`,
 

@@ -52,9 +52,10 @@ type row struct {
 }
 
 func (r *row) columns() []any {
-	return append([]any{
+	return []any{
 		&r.deviceCode, &r.userCode, &r.id, &r.clientID, &r.scope, &r.state, &r.subject, &r.created, &r.expires, &r.version,
-	}, r.pace.columns()...)
+		&r.pace.interval, &r.pace.onTime, &r.pace.last, &r.pace.repeated,
+	}
 }
 
 func (r *row) read() *devicegrant.Grant {
@@ -67,14 +68,28 @@ func (r *row) read() *devicegrant.Grant {
 	return g
 }
 
+// polledRow is what a poll returns.
+type polledRow struct {
+	id      uuid.UUID
+	state   devicegrant.State
+	expires int64
+	pace    paceRow
+}
+
+func (r *polledRow) columns() []any {
+	return []any{&r.id, &r.state, &r.expires, &r.pace.interval, &r.pace.onTime, &r.pace.last, &r.pace.repeated}
+}
+
+func (r *polledRow) read(clientID string) devicegrant.Polled {
+	return devicegrant.Polled{ID: r.id, ClientID: clientID, State: r.state, ExpiresAt: instant(r.expires), Pace: r.pace.read()}
+}
+
 // paceRow is a pace as it is stored.
 type paceRow struct {
 	interval     int64
 	onTime, last sql.NullInt64
 	repeated     bool
 }
-
-func (p *paceRow) columns() []any { return []any{&p.interval, &p.onTime, &p.last, &p.repeated} }
 
 func (p *paceRow) read() devicegrant.Pace {
 	pace := devicegrant.Pace{Interval: time.Duration(p.interval) * time.Microsecond, Repeated: p.repeated}

@@ -35,6 +35,10 @@ func Schema(dialect Dialect, cfg Config) (string, error) {
 // together may all call it. It returns an error when there are tables of another
 // version. It is not bounded by Config.Timeout.
 func CreateSchema(ctx context.Context, db *sql.DB, dialect Dialect, cfg Config) error {
+	cfg, err := cfg.withDefaults(dialect)
+	if err != nil {
+		return err
+	}
 	text, err := Schema(dialect, cfg)
 	if err != nil {
 		return err
@@ -44,7 +48,7 @@ func CreateSchema(ctx context.Context, db *sql.DB, dialect Dialect, cfg Config) 
 		if _, err := c.ExecContext(ctx, statements[0]); err != nil { // The table of the version.
 			return err
 		}
-		version, err := schemaVersion(ctx, c, cfg)
+		version, err := schemaVersion(ctx, c, dialect, cfg)
 		if err != nil || version == SchemaVersion {
 			return err
 		}
@@ -65,8 +69,8 @@ func CreateSchema(ctx context.Context, db *sql.DB, dialect Dialect, cfg Config) 
 }
 
 // checkSchema refuses a database without the tables, or with others.
-func checkSchema(ctx context.Context, db *sql.DB, cfg Config) error {
-	version, err := schemaVersion(ctx, db, cfg)
+func checkSchema(ctx context.Context, db *sql.DB, dialect Dialect, cfg Config) error {
+	version, err := schemaVersion(ctx, db, dialect, cfg)
 	switch {
 	case err != nil:
 		return fmt.Errorf("sqlstore: reading the schema's version, which CreateSchema or your migrations have to create first: %w", err)
@@ -82,9 +86,10 @@ func otherVersion(version int) error {
 	return fmt.Errorf("the schema in the database is version %d, and this package works with version %d; see the changelog for how to migrate", version, SchemaVersion)
 }
 
-// schemaVersion returns the newest version in the table; zero if there is none.
-func schemaVersion(ctx context.Context, c execer, cfg Config) (version int, err error) {
-	q := query{on: c, text: "SELECT COALESCE(MAX(version), 0) FROM " + cfg.Prefix + "schema"}
+// schemaVersion returns the newest version in the table; zero if the schema is not
+// complete.
+func schemaVersion(ctx context.Context, c execer, dialect Dialect, cfg Config) (version int, err error) {
+	q := query{on: c, text: strings.ReplaceAll(dialect.version, defaultPrefix, cfg.Prefix)}
 	err = q.readOne(ctx, nil, []any{&version})
 	return version, err
 }

@@ -13,7 +13,8 @@ import (
 // has its own writers wait for one another, and tries again when others' keep it.
 // The database should be in WAL mode, so that reading waits for nobody.
 var SQLite = Dialect{&dialect{
-	name: "sqlite",
+	name:    "sqlite",
+	version: readVersion,
 	texts: texts{
 		create: `INSERT INTO ` + newGrant + ` ON CONFLICT DO NOTHING`,
 

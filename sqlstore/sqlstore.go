@@ -19,8 +19,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/devicegrant/devicegrant"
 )
 
@@ -69,7 +67,7 @@ func New(db *sql.DB, dialect Dialect, cfg Config) (*Store, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.Timeout)
 	defer cancel()
-	if err := checkSchema(ctx, db, cfg); err != nil {
+	if err := checkSchema(ctx, db, dialect, cfg); err != nil {
 		return nil, err
 	}
 	if s.queries, err = newQueries(ctx, db, dialect, cfg.Prefix); err != nil {
@@ -137,13 +135,9 @@ func (s *Store) Poll(ctx context.Context, code devicegrant.DeviceCodeDigest, cli
 // record records a poll by the grant's own client.
 func (s *Store) record(ctx context.Context, code devicegrant.DeviceCodeDigest, clientID string, now time.Time) (p devicegrant.Polled, err error) {
 	err = s.write(ctx, "poll", func(ctx context.Context) error {
-		var id uuid.UUID
-		var state devicegrant.State
-		var expires int64
-		var pace paceRow
-		err := s.queries.poll.readOne(ctx, []any{code[:], clientID, now.UnixMicro()},
-			append([]any{&id, &state, &expires}, pace.columns()...))
-		p = devicegrant.Polled{ID: id, ClientID: clientID, State: state, ExpiresAt: instant(expires), Pace: pace.read()}
+		var r polledRow
+		err := s.queries.poll.readOne(ctx, []any{code[:], clientID, now.UnixMicro()}, r.columns())
+		p = r.read(clientID)
 		return err
 	})
 	return p, err
