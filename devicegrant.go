@@ -82,8 +82,10 @@ type Config struct {
 	// IssueToken makes the tokens for an approved grant. It is called at most
 	// once at a time for a grant, and never again once it has succeeded. When it
 	// fails, the login goes on and the next poll tries again, unless the error
-	// is an *Error, which is what the client is told. It must return within
-	// ClaimTimeout; its context ends then.
+	// is an *Error, which is what the client is told. So an error has to mean that
+	// nothing was issued; who cannot know, because a database did not answer, has a
+	// Store that is a Redeemer, or replaces what it may have issued for Grant.ID. It
+	// must return within ClaimTimeout; its context ends then.
 	IssueToken func(ctx context.Context, g *Grant) (*Token, error)
 
 	// Lifetime is how long a code can be used, in whole seconds (expires_in, RFC

@@ -129,12 +129,13 @@ func (g Grant) approve(subject string, now time.Time) (Grant, error) {
 		return g, err
 	}
 	g.State, g.Subject = Approved, subject
-	return g.withTimeToCollect(now), nil
+	return g.collectable(now, g.Pace.Interval), nil
 }
 
-// withTimeToCollect moves a deadline that leaves the device too little time.
-func (g Grant) withTimeToCollect(now time.Time) Grant {
-	if least := now.Add(collectTime(g.Pace.Interval)); g.ExpiresAt.Before(least) {
+// collectable moves a deadline that leaves a device too little time, which polls at
+// the interval.
+func (g Grant) collectable(now time.Time, interval time.Duration) Grant {
+	if least := now.Add(collectTime(interval)); g.ExpiresAt.Before(least) {
 		g.ExpiresAt = least
 	}
 	return g
@@ -192,13 +193,14 @@ func (g Grant) release(claimed Grant) Grant {
 // hold takes the grant for a redemption in one transaction, or, when that is over,
 // for giving the device its answer again. The claim ends with the commit once the
 // device has the answer, and not by itself: whoever holds it may die, and the device
-// still has to come back.
+// still has to come back - as slowly as an outage, whose slow_down no pace records,
+// may have made it.
 func (g Grant) hold(now time.Time) (Grant, bool) {
 	if g.State != Approved && g.State != Redeeming || !now.Before(g.ExpiresAt) {
 		return g, false
 	}
 	g.State = Redeeming
-	return g.withTimeToCollect(now), true
+	return g.collectable(now, slowest(g.Pace.Interval)), true
 }
 
 // collectTime is how long an approved grant lives at the least: two polls and a
@@ -207,6 +209,7 @@ func collectTime(interval time.Duration) time.Duration { return 2*interval + col
 
 // mostGrace is the most by which a deadline can move: on approval, and again on
 // redemption in a transaction.
-func mostGrace(interval time.Duration) time.Duration {
-	return 2 * collectTime(max(interval, MaxInterval))
-}
+func mostGrace(interval time.Duration) time.Duration { return 2 * collectTime(slowest(interval)) }
+
+// slowest is the longest interval that slow_down can make of one.
+func slowest(interval time.Duration) time.Duration { return max(interval, MaxInterval) }
