@@ -30,6 +30,8 @@ type fixture struct {
 	issued atomic.Int64                                                          // tokens
 	issue  func(context.Context, *devicegrant.Grant) (*devicegrant.Token, error) // before a token is issued; may be nil
 
+	onEvent func(devicegrant.Event) // when one is raised; may be nil
+
 	mu     sync.Mutex
 	events []devicegrant.Event
 	log    bytes.Buffer
@@ -104,6 +106,9 @@ func (f *fixture) issueToken(ctx context.Context, g *devicegrant.Grant) (*device
 }
 
 func (f *fixture) record(_ context.Context, e devicegrant.Event) {
+	if f.onEvent != nil {
+		f.onEvent(e)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.events = append(f.events, e)

@@ -50,7 +50,8 @@ type Fault struct {
 // another. Make one with NewFaulty. It is safe for concurrent use, as long as
 // Before and After are set first.
 //
-// It has no Count, even if the Store it wraps has.
+// It is neither a devicegrant.Counter nor a devicegrant.Redeemer, even if the Store
+// that it wraps is: a server on it claims, issues and commits in steps.
 type Faulty struct {
 	// Before, if not nil, is called before each call takes effect, with the number
 	// of that method's calls so far, this one included. It may make calls of its

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -39,6 +40,21 @@ func TestMutantsAreCaught(t *testing.T) {
 				r := newReference()
 				m.mutate(r)
 				return r
+			})
+		})
+	}
+}
+
+// Some of these mutants wait, or would have the suite wait, for what never comes.
+func TestRedeemMutantsAreCaught(t *testing.T) {
+	for _, m := range redeemMutants {
+		t.Run(m.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				wantCaught(t, "Redeem/"+m.clause, func() devicegrant.Store {
+					r := newReference()
+					m.mutate(r)
+					return r
+				})
 			})
 		})
 	}

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync"
@@ -23,18 +24,26 @@ type reference struct {
 	grants map[deviceCode]*grant
 	codes  map[userCode]deviceCode
 
+	receipts map[deviceCode][]byte
+	held     map[deviceCode]bool // by a Redeem
+
 	create       func(r *reference, g *grant) error
 	byUserCode   func(r *reference, code userCode) (*grant, error)
 	byDeviceCode func(r *reference, code deviceCode) (*grant, error)
 	poll         func(r *reference, code deviceCode, clientID string, now time.Time) (polled, error)
 	swap         func(r *reference, g *grant) error
 	purge        func(r *reference, before time.Time, limit int) (int, error)
+	redeem       func(ctx context.Context, r *reference, g *grant, issue issueFunc) error
+	receipt      func(r *reference, g *grant) ([]byte, error)
 }
+
+var _ devicegrant.Redeemer = (*reference)(nil)
 
 func newReference() *reference {
 	return &reference{
-		grants: map[deviceCode]*grant{}, codes: map[userCode]deviceCode{},
+		grants: map[deviceCode]*grant{}, codes: map[userCode]deviceCode{}, receipts: map[deviceCode][]byte{}, held: map[deviceCode]bool{},
 		create: create, byUserCode: byUserCode, byDeviceCode: byDeviceCode, poll: poll, swap: swap, purge: purge,
+		redeem: redeemHeld, receipt: readReceipt,
 	}
 }
 
@@ -64,6 +73,12 @@ func (r *reference) Swap(_ context.Context, g *grant) error { return r.swap(r, g
 func (r *reference) Purge(_ context.Context, before time.Time, limit int) (int, error) {
 	return r.purge(r, before, limit)
 }
+
+func (r *reference) Redeem(ctx context.Context, g *grant, issue func(context.Context) ([]byte, error)) error {
+	return r.redeem(ctx, r, g, issue)
+}
+
+func (r *reference) Receipt(_ context.Context, g *grant) ([]byte, error) { return r.receipt(r, g) }
 
 func create(r *reference, g *grant) error {
 	return locked(r, func() error {
@@ -156,6 +171,7 @@ func (r *reference) write(stored, g *grant) {
 	}
 	stored.UserCode, stored.State, stored.Subject, stored.ExpiresAt = g.UserCode, g.State, g.Subject, g.ExpiresAt
 	stored.Version++
+	delete(r.receipts, stored.DeviceCode)
 }
 
 func purge(r *reference, before time.Time, limit int) (int, error) {
@@ -168,6 +184,7 @@ func (r *reference) deleteIf(limit int, over func(*grant) bool) (int, error) {
 		for device, g := range r.grants {
 			if n < limit && over(g) {
 				delete(r.grants, device)
+				delete(r.receipts, device)
 				if g.UserCode != noUserCode {
 					delete(r.codes, g.UserCode)
 				}
@@ -176,4 +193,63 @@ func (r *reference) deleteIf(limit int, over func(*grant) bool) (int, error) {
 		}
 		return n
 	}), nil
+}
+
+func redeemHeld(ctx context.Context, r *reference, g *grant, issue issueFunc) error {
+	given := *g
+	if !r.hold(&given) {
+		return devicegrant.ErrConflict
+	}
+	defer r.letGo(&given)
+	receipt, err := issue(ctx)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return err
+	}
+	return r.commit(&given, receipt)
+}
+
+// hold keeps other Redeems out.
+func (r *reference) hold(g *grant) bool {
+	return locked(r, func() bool {
+		stored, ok := r.grants[g.DeviceCode]
+		if !ok || stored.Version != g.Version || r.held[g.DeviceCode] {
+			return false
+		}
+		r.held[g.DeviceCode] = true
+		return true
+	})
+}
+
+func (r *reference) letGo(g *grant) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.held, g.DeviceCode)
+}
+
+// commit is a Swap that leaves a receipt.
+func (r *reference) commit(g *grant, receipt []byte) error {
+	return locked(r, func() error {
+		stored, ok := r.grants[g.DeviceCode]
+		if !ok || stored.Version != g.Version {
+			return devicegrant.ErrConflict
+		}
+		r.write(stored, g)
+		if len(receipt) > 0 {
+			r.receipts[g.DeviceCode] = bytes.Clone(receipt)
+		}
+		return nil
+	})
+}
+
+func readReceipt(r *reference, g *grant) ([]byte, error) {
+	return locked2(r, func() ([]byte, error) {
+		stored, ok := r.grants[g.DeviceCode]
+		if !ok || stored.Version != g.Version {
+			return nil, devicegrant.ErrNotFound
+		}
+		return bytes.Clone(r.receipts[g.DeviceCode]), nil
+	})
 }

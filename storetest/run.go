@@ -23,6 +23,10 @@ import (
 // demands, on a Store of its own: open returns an empty one, with room for a
 // thousand grants, and leaves what is to be closed or dropped to t.Cleanup.
 //
+// The clauses about devicegrant.Counter and devicegrant.Redeemer are for Stores that
+// are one. A wrapper around such a Store, like [Faulty], hides that it is, and with it
+// those clauses.
+//
 // Random sequences have fixed seeds, so that a failure repeats. The clauses about
 // concurrent use find most with the race detector on. On a Store in memory all of
 // it takes about a second; on a database it is some 25,000 calls, one after another
@@ -67,6 +71,7 @@ var contract = []struct {
 	{"Purge", purgeClauses},
 	{"Context", contextClauses},
 	{"Count", countClauses},
+	{"Redeem", redeemClauses},
 	{"Model", modelClauses},
 	{"Race", raceClauses},
 }

@@ -29,7 +29,8 @@ CREATE TABLE IF NOT EXISTS devicegrant_grants (
 CREATE INDEX IF NOT EXISTS devicegrant_grants_expires_at ON devicegrant_grants (expires_at);
 
 -- How devices poll. It is unlogged, because losing it in a crash harms nobody, and
--- apart from the grants, so that no poll touches a decision.
+-- apart from the grants, so that no poll touches a decision. Pages are left half
+-- free, for a row to be updated where it is.
 CREATE UNLOGGED TABLE IF NOT EXISTS devicegrant_polls (
     device_code bytea   PRIMARY KEY,
     expires_at  bigint  NOT NULL,         -- the grant's, to find orphans
@@ -37,7 +38,7 @@ CREATE UNLOGGED TABLE IF NOT EXISTS devicegrant_polls (
     on_time     bigint  NOT NULL,         -- the last poll that was not early
     last_poll   bigint  NOT NULL,         -- the last poll
     repeated    boolean NOT NULL          -- whether the last poll came twice
-) WITH (fillfactor = 50);                 -- room to update a row where it is
+) WITH (fillfactor = 50);
 
 CREATE INDEX IF NOT EXISTS devicegrant_polls_expires_at ON devicegrant_polls (expires_at);
 
