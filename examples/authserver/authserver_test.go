@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"flag"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -24,6 +25,7 @@ import (
 	"github.com/devicegrant/devicegrant"
 	"github.com/devicegrant/devicegrant/examples/internal/browser"
 	"github.com/devicegrant/devicegrant/examples/internal/demo"
+	"github.com/devicegrant/devicegrant/memstore"
 )
 
 // process is a server that run serves.
@@ -116,13 +118,25 @@ func TestRefused(t *testing.T) {
 	dir := t.TempDir()
 	badKey := filepath.Join(dir, "bad")
 	require.NoError(t, os.WriteFile(badKey, []byte("abc"), 0o600))
+	noDatabase := filepath.Join(dir, "text")
+	require.NoError(t, os.WriteFile(noDatabase, bytes.Repeat([]byte("text"), 1000), 0o600))
+	silent := newSilentServer(t)
 	for _, tt := range []struct {
 		name string
 		args []string
 		want string
 	}{
-		{"unknown store", []string{"-store", "carrier:pigeon"}, `unknown store "carrier:…"; known are: memory:`},
-		{"a store's password is not told", []string{"-store", "postgres://u:hunter2@h/db"}, `unknown store "postgres:…"; known are: memory:`},
+		{"unknown store", []string{"-store", "carrier:pigeon"}, `unknown store "carrier:…"; known are: memory:, sqlite:FILE, postgres:`},
+		{"a store's password is not told", []string{"-store", "oracle://u:hunter2@h/db"}, `unknown store "oracle:…"; known are: memory:`},
+		{"malformed store", []string{"-store", "postgres://u:hunter2/@h/db"}, `store "postgres:…": the URL is malformed`},
+		{"store without a database", []string{"-store", "mysql://u:hunter2@h"}, "the URL names no database"},
+		{"no file", []string{"-store", "sqlite:"}, "the name of the file is missing"},
+		{"no directory for the file", []string{"-store", "sqlite:" + filepath.Join(dir, "none", "db")}, "no such file"},
+		{"not a database", []string{"-store", "sqlite:" + noDatabase}, "not a database"},
+		{"PostgreSQL is not there", []string{"-store", "postgres://u:hunter2@127.0.0.1:1/db"}, "refused"},
+		{"MariaDB is not there", []string{"-store", "mysql://u:hunter2@127.0.0.1:1/db"}, "refused"},
+		{"PostgreSQL does not answer", []string{"-store", "postgres://u:hunter2@" + silent + "/db"}, "timeout"},
+		{"MariaDB does not answer", []string{"-store", "mysql://u:hunter2@" + silent + "/db"}, "deadline exceeded"},
 		{"store without a scheme", []string{"-store", "memory"}, "unknown store"},
 		{"short key", []string{"-key", badKey}, "not at least 32 bytes in hex"},
 		{"no directory for the key", []string{"-key", filepath.Join(dir, "none", "key")}, "no such file"},
@@ -135,13 +149,25 @@ func TestRefused(t *testing.T) {
 		{"help", []string{"-h"}, flag.ErrHelp.Error()},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // Some wait.
 			var stdout, stderr bytes.Buffer
+			began := time.Now()
 			err := run(t.Context(), append([]string{"-addr", "127.0.0.1:0"}, tt.args...), &stdout, &stderr)
 			require.ErrorContains(t, err, tt.want)
-			assert.NotContains(t, err.Error(), "hunter2")
+			assert.NotContains(t, err.Error()+stderr.String(), "hunter2")
 			assert.Empty(t, stdout.String())
+			assert.Less(t, time.Since(began), openTime+5*time.Second)
 		})
 	}
+}
+
+// newSilentServer returns the address of a server that lets everybody in and says
+// nothing.
+func newSilentServer(t *testing.T) (addr string) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { listener.Close() })
+	return listener.Addr().String() // The system accepts for it.
 }
 
 func TestOptions(t *testing.T) {
@@ -175,7 +201,7 @@ func TestReplicasShareKeys(t *testing.T) {
 
 func newReplica(t *testing.T, key string) *devicegrant.Server {
 	origin := "http://127.0.0.1:8080"
-	grant, err := newGrant(options{store: "memory:", keyFile: key}, demo.NewHost(origin, nil), origin, nil)
+	grant, err := newGrant(options{keyFile: key}, memstore.New(0), demo.NewHost(origin, demo.InMemory(), nil), origin, nil)
 	require.NoError(t, err)
 	return grant
 }
@@ -183,7 +209,7 @@ func newReplica(t *testing.T, key string) *devicegrant.Server {
 // TestMetadataNamesRoutes: every endpoint in the metadata exists.
 func TestMetadataNamesRoutes(t *testing.T) {
 	origin := "http://127.0.0.1:8080"
-	handler := routes(demo.NewHost(origin, nil), newReplica(t, ""))
+	handler := routes(demo.NewHost(origin, demo.InMemory(), nil), newReplica(t, ""))
 	get := func(path string) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))

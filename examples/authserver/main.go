@@ -1,5 +1,6 @@
 // Command authserver is an authorization server with everything in devicegrant
-// switched on.
+// switched on. With a database as its store, any number of replicas serve the same
+// devices and people.
 //
 // It prints one line, "listening on http://HOST:PORT", when it serves; logs go to
 // the standard error. SIGTERM and Ctrl-C end it.
@@ -40,7 +41,7 @@ func main() {
 }
 
 // run serves until ctx ends.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
 	o, err := parseOptions(args, stderr)
 	if err != nil {
 		return err
@@ -50,9 +51,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer listener.Close()
+	kept, err := openStores(ctx, o.store)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, kept.close()) }()
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
-	host := demo.NewHost(origin, logger)
-	grant, err := newGrant(o, host, origin, logger)
+	host := demo.NewHost(origin, kept.records, logger)
+	grant, err := newGrant(o, kept.grants, host, origin, logger)
 	if err != nil {
 		return err
 	}
@@ -62,6 +68,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	defer purging.Wait()
 	defer cancel()
 	purging.Go(func() { _ = grant.PurgeEvery(ctx, purgeInterval) }) // It logs what fails.
+	purging.Go(func() { host.PurgeEvery(ctx, purgeInterval) })
 
 	if _, err := fmt.Fprintf(stdout, "listening on %s\n", origin); err != nil {
 		return err
@@ -70,13 +77,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 }
 
 // newGrant embeds the device grant into the host.
-func newGrant(o options, host *demo.Host, origin string, logger *slog.Logger) (*devicegrant.Server, error) {
-	store, err := openStore(o.store)
-	if err != nil {
-		return nil, err
-	}
+func newGrant(o options, store devicegrant.Store, host *demo.Host, origin string, logger *slog.Logger) (*devicegrant.Server, error) {
 	keys := demo.NewKeys()
 	if o.keyFile != "" {
+		var err error
 		if keys, err = demo.LoadKeys(o.keyFile); err != nil {
 			return nil, err
 		}

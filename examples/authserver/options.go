@@ -8,9 +8,6 @@ import (
 	"net/netip"
 	"strings"
 	"time"
-
-	"github.com/devicegrant/devicegrant"
-	"github.com/devicegrant/devicegrant/memstore"
 )
 
 // options is the command line. Zero durations are the library's defaults.
@@ -27,7 +24,7 @@ func parseOptions(args []string, stderr io.Writer) (o options, err error) {
 	flags := flag.NewFlagSet("authserver", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&o.addr, "addr", "127.0.0.1:8080", "`HOST:PORT` to serve at; port 0 takes any that is free")
-	flags.StringVar(&o.store, "store", "memory:", "`URL` of the store of grants: "+knownStores)
+	flags.StringVar(&o.store, "store", "memory:", "`URL` of where grants, tokens and sessions are kept: "+knownStores+"; replicas share a database")
 	flags.StringVar(&o.keyFile, "key", "", "`FILE` with the keys that protect codes, which replicas share; created when missing (default a random key)")
 	flags.DurationVar(&o.lifetime, "lifetime", 0, "how long codes can be used (default 15m)")
 	flags.DurationVar(&o.interval, "interval", 0, "least time between two polls (default 5s)")
@@ -59,16 +56,4 @@ func parsePrefixes(s string) (prefixes []netip.Prefix, err error) {
 		prefixes = append(prefixes, p.Masked())
 	}
 	return prefixes, nil
-}
-
-const knownStores = "memory:"
-
-// openStore opens the store that a URL names. Its errors name the scheme only, for
-// there may be a password in the rest.
-func openStore(url string) (devicegrant.Store, error) {
-	if url == "memory:" {
-		return memstore.New(0), nil
-	}
-	scheme, _, _ := strings.Cut(url, ":")
-	return nil, fmt.Errorf("unknown store %q; known are: %s", scheme+":…", knownStores)
 }

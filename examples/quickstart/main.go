@@ -65,7 +65,7 @@ func run(ctx context.Context, out io.Writer, addr string) error {
 
 // newServer returns an authorization server with the device grant.
 func newServer(origin string) (http.Handler, error) {
-	host := demo.NewHost(origin, nil) // The server that you have already.
+	host := demo.NewHost(origin, demo.InMemory(), nil) // The server that you have already.
 	grant, err := devicegrant.New(devicegrant.Config{
 		Store:                       memstore.New(0),
 		Keys:                        demo.NewKeys(),

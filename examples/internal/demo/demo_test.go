@@ -1,45 +1,113 @@
 package demo
 
 import (
+	"context"
+	"database/sql"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	_ "modernc.org/sqlite" // driver "sqlite"
 
 	"github.com/devicegrant/devicegrant"
 	"github.com/devicegrant/devicegrant/examples/internal/browser"
 	"github.com/devicegrant/devicegrant/memstore"
+	"github.com/devicegrant/devicegrant/sqlstore"
 )
 
 const origin = "http://127.0.0.1:8080"
 
-// fixture is a host with the device grant.
+// fixture is a host with the device grant, and a clock that stands still. The grant
+// has the real one.
 type fixture struct {
 	*Host
 	t     testing.TB
+	db    *sql.DB // nil in memory
 	grant *devicegrant.Server
 	mux   *http.ServeMux
+
+	issueErr error // what IssueToken returns after it has done its work
 }
 
+// newFixture keeps everything in memory.
 func newFixture(t testing.TB) *fixture {
-	f := &fixture{Host: NewHost(origin, nil), t: t}
+	f := &fixture{t: t}
+	return f.with(memstore.New(0), InMemory())
+}
+
+// newDatabaseFixture keeps everything in a database without tables.
+func newDatabaseFixture(t testing.TB, db *sql.DB, dialect sqlstore.Dialect) *fixture {
+	f := &fixture{t: t, db: db}
+	require.NoError(t, sqlstore.CreateSchema(t.Context(), db, dialect, sqlstore.Config{}))
+	store, err := sqlstore.New(db, dialect, sqlstore.Config{})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = store.Close() }) // The test may have closed the database.
+	records, err := InDatabase(t.Context(), db, dialect)
+	require.NoError(t, err)
+	return f.with(store.Transactional(), records)
+}
+
+func newSQLiteFixture(t testing.TB) *fixture {
+	return newDatabaseFixture(t, openSQLite(t, filepath.Join(t.TempDir(), "test.db")), sqlstore.SQLite)
+}
+
+func openSQLite(t testing.TB, file string) *sql.DB {
+	db, err := sql.Open("sqlite", "file:"+file+"?_txlock=immediate&_pragma=busy_timeout(20)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)")
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, db.Close()) })
+	return db
+}
+
+// keepers are the kinds of Records that the host behaves the same on.
+var keepers = []struct {
+	name string
+	open func(testing.TB) *fixture
+}{{"memory", newFixture}, {"SQLite", newSQLiteFixture}}
+
+// onEach runs a test on a host with each kind of Records.
+func onEach(t *testing.T, test func(t *testing.T, f *fixture)) {
+	t.Helper()
+	for _, k := range keepers {
+		t.Run(k.name, func(t *testing.T) { test(t, k.open(t)) })
+	}
+}
+
+func (f *fixture) with(store devicegrant.Store, records Records) *fixture {
+	f.Host = NewHost(origin, records, nil)
+	f.advance(0)
 	var err error
 	f.grant, err = devicegrant.New(devicegrant.Config{
-		Store: memstore.New(0), Keys: NewKeys(), VerificationURI: origin + "/device",
+		Store: store, Keys: NewKeys(), VerificationURI: origin + "/device",
 		AuthenticateClient: f.AuthenticateClient, Client: f.Client, SignedIn: f.SignedIn,
-		IssueToken: f.IssueToken, OnEvent: f.OnEvent,
+		IssueToken: f.issueToken, OnEvent: f.OnEvent, Logger: slog.New(slog.DiscardHandler),
 	})
-	require.NoError(t, err)
+	require.NoError(f.t, err)
 	f.mux = f.Routes()
 	f.mux.Handle("/token", f.grant.TokenHandler(f.TokenHandler()))
 	f.mux.Handle("/device", f.grant.VerificationHandler())
 	return f
+}
+
+func (f *fixture) issueToken(ctx context.Context, g *devicegrant.Grant) (*devicegrant.Token, error) {
+	token, err := f.IssueToken(ctx, g)
+	return token, errors.Join(err, f.issueErr)
+}
+
+// advance moves the host's clock.
+func (f *fixture) advance(d time.Duration) {
+	at := f.now().Add(d)
+	f.now = func() time.Time { return at }
 }
 
 func (f *fixture) browser() *browser.Browser {
@@ -93,16 +161,23 @@ func (f *fixture) tokenRequest(body string) (got tokens) {
 // connected takes a device of the client tv through the whole flow, for alice.
 func (f *fixture) connected(scope string) tokens {
 	f.t.Helper()
+	deviceCode := f.approved(scope)
+	got := f.poll(deviceCode)
+	require.Equal(f.t, http.StatusOK, got.Status)
+	got.deviceCode = deviceCode
+	return got
+}
+
+// approved takes one as far as alice's approval.
+func (f *fixture) approved(scope string) (deviceCode string) {
+	f.t.Helper()
 	ctx, alice := f.t.Context(), devicegrant.Person{Subject: "alice"}
 	a, err := f.grant.Authorize(ctx, clients["tv"].Client, scope)
 	require.NoError(f.t, err)
 	review, err := f.grant.Lookup(ctx, a.UserCode, alice)
 	require.NoError(f.t, err)
 	require.NoError(f.t, f.grant.Approve(ctx, review.Ticket, alice))
-	got := f.poll(a.DeviceCode)
-	require.Equal(f.t, http.StatusOK, got.Status)
-	got.deviceCode = a.DeviceCode
-	return got
+	return a.DeviceCode
 }
 
 func (f *fixture) poll(deviceCode string) tokens {

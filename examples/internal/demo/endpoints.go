@@ -53,7 +53,7 @@ func (h *Host) tokenRequest(w http.ResponseWriter, r *http.Request) (*devicegran
 	if token == "" {
 		return nil, devicegrant.ErrInvalidRequest.Describe("refresh_token is missing")
 	}
-	return h.refresh(client.ID, token, r.PostForm.Get("scope"))
+	return h.refresh(r.Context(), client.ID, token, r.PostForm.Get("scope"))
 }
 
 // parseTokenForm reads the parameters of the body. None may be repeated (RFC 6749
@@ -107,7 +107,12 @@ func (h *Host) serveUserinfo(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusUnauthorized, struct{}{})
 		return
 	}
-	l, scope, ok := h.bearer(token)
+	l, scope, ok, err := h.records.bearer(r.Context(), digestOf(token), h.now())
+	if err != nil {
+		h.logger.ErrorContext(r.Context(), "userinfo endpoint failed", "error", err)
+		writeError(w, r, http.StatusServiceUnavailable, devicegrant.ErrTemporarilyUnavailable)
+		return
+	}
 	if !ok {
 		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
 		writeJSON(w, http.StatusUnauthorized, map[string]string{"error": "invalid_token"})

@@ -2,8 +2,9 @@
 // adds the device grant: clients, a login, tokens, a token endpoint with refresh
 // tokens, and metadata. The commands beside it embed devicegrant into it.
 //
-// It keeps everything in memory and its people and secrets in the source, so it
-// is for trying out and for reading, not for use.
+// It keeps sessions and tokens in memory, or in the database that the grants are in
+// (see Records). Its people and secrets are in the source, so it is for trying out and
+// for reading, not for use.
 package demo
 
 import (
@@ -13,8 +14,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/devicegrant/devicegrant"
 )
 
@@ -23,25 +22,53 @@ import (
 type Host struct {
 	origin   string
 	logger   *slog.Logger
-	sessions *table[digest, string]      // subjects, by the digest of the cookie
-	failures *table[digest, int]         // wrong passwords, by whom and from where
-	logins   *table[uuid.UUID, login]    // by the grant they came from
-	access   *table[digest, accessToken] // by the digest of the token
+	records  Records
+	failures *table[digest, int] // wrong passwords, by whom and from where
+	now      func() time.Time
 }
 
 // NewHost returns a server that is reached at origin, a URL without a path. Nil
 // for logger logs nothing.
-func NewHost(origin string, logger *slog.Logger) *Host {
+func NewHost(origin string, records Records, logger *slog.Logger) *Host {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	return &Host{
 		origin:   origin,
 		logger:   logger,
-		sessions: newTable[digest, string](10_000, 8*time.Hour),
-		failures: newTable[digest, int](10_000, 5*time.Minute),
-		logins:   newTable[uuid.UUID, login](100_000, refreshLife),
-		access:   newTable[digest, accessToken](100_000, accessLife),
+		records:  records,
+		failures: newTable[digest, int](10_000),
+		now:      now,
+	}
+}
+
+// now is the time as databases keep it.
+func now() time.Time { return time.Now().Truncate(time.Microsecond) }
+
+// PurgeEvery deletes sessions and tokens that have expired at the interval, in
+// batches, until ctx ends. Failures are logged, and the next interval tries again.
+func (h *Host) PurgeEvery(ctx context.Context, interval time.Duration) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if err := h.purge(ctx); err != nil && ctx.Err() == nil {
+				h.logger.ErrorContext(ctx, "purging expired tokens failed", "error", err)
+			}
+		}
+	}
+}
+
+const purgeBatch = 1000
+
+func (h *Host) purge(ctx context.Context) error {
+	for now := h.now(); ; {
+		if n, err := h.records.purge(ctx, now, purgeBatch); err != nil || n < purgeBatch {
+			return err
+		}
 	}
 }
 
@@ -92,7 +119,7 @@ func (h *Host) MetadataHandler(extend func(map[string]any) map[string]any) http.
 // revoked.
 func (h *Host) OnEvent(ctx context.Context, e devicegrant.Event) {
 	if e.Type == devicegrant.EventReplayed {
-		h.revokeReplayed(e.Grant, e.Time)
+		h.revokeReplayed(ctx, e.Grant)
 	}
 	if e.Err != nil {
 		return // The library has logged it.

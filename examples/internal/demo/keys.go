@@ -48,15 +48,21 @@ func LoadKeys(file string) ([][]byte, error) {
 	return keys, nil
 }
 
-// createKeys puts a file in place that is complete from the start, unless another
-// process was faster: a link, like O_EXCL, never replaces what is there.
-func createKeys(file string) (err error) {
+// createKeys puts one key in place unless another process was faster.
+func createKeys(file string) error {
+	return CreateFile(file, hex.EncodeToString(NewKeys()[0])+"\n")
+}
+
+// CreateFile puts a file in place that only its owner can read, and that is complete
+// from the start. It does nothing when there is one: a link, like O_EXCL, never
+// replaces what is there.
+func CreateFile(file, content string) (err error) {
 	temp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*") // With mode 0600.
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.Remove(temp.Name())) }()
-	_, err = fmt.Fprintln(temp, hex.EncodeToString(NewKeys()[0]))
+	_, err = temp.WriteString(content)
 	if err = errors.Join(err, temp.Sync(), temp.Close()); err != nil {
 		return err
 	}

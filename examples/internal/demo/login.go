@@ -6,10 +6,13 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 const (
 	sessionCookie   = "session"
+	sessionLife     = 8 * time.Hour
+	failureLife     = 5 * time.Minute
 	maxFormBody     = 64 << 10 // bytes
 	maxLoginFailure = 10       // wrong passwords for one name from one address, until they are forgotten
 )
@@ -29,25 +32,39 @@ var users = map[string]user{
 // SignedIn is for devicegrant.Config: whoever is not signed in is sent to the
 // login, and comes back to returnTo.
 func (h *Host) SignedIn(w http.ResponseWriter, r *http.Request, returnTo string) (subject string, ok bool) {
-	subject, ok = h.session(r)
+	s, ok, err := h.session(r)
+	if err != nil {
+		h.unavailable(w, r, err)
+		return "", false
+	}
 	if !ok {
 		http.Redirect(w, r, "/login?return_to="+url.QueryEscape(returnTo), http.StatusSeeOther)
 	}
-	return subject, ok
+	return s.subject, ok
 }
 
-// session returns whose session the request belongs to.
-func (h *Host) session(r *http.Request) (subject string, ok bool) {
+// session returns the session that the request belongs to.
+func (h *Host) session(r *http.Request) (s session, ok bool, err error) {
 	cookie, err := r.Cookie(sessionCookie)
 	if err != nil {
-		return "", false
+		return session{}, false, nil //nolint:nilerr // There is no such cookie.
 	}
-	return h.sessions.get(digestOf(cookie.Value))
+	return h.records.session(r.Context(), digestOf(cookie.Value), h.now())
+}
+
+// unavailable answers a browser while nobody knows who is signed in.
+func (h *Host) unavailable(w http.ResponseWriter, r *http.Request, err error) {
+	h.logger.ErrorContext(r.Context(), "sessions are unavailable", "error", err)
+	http.Error(w, "This does not work at the moment. Try again in a minute.", http.StatusServiceUnavailable)
 }
 
 func (h *Host) serveHome(w http.ResponseWriter, r *http.Request) {
-	subject, _ := h.session(r)
-	showPage(w, http.StatusOK, page{Title: "Device grant demo", Home: &homePage{Name: users[subject].name}})
+	s, _, err := h.session(r)
+	if err != nil {
+		h.unavailable(w, r, err)
+		return
+	}
+	showPage(w, http.StatusOK, page{Title: "Device grant demo", Home: &homePage{Name: users[s.subject].name}})
 }
 
 func (h *Host) serveLoginForm(w http.ResponseWriter, r *http.Request) {
@@ -70,7 +87,10 @@ func (h *Host) serveLogin(w http.ResponseWriter, r *http.Request) {
 	subject, status := h.checkPassword(r, name, password)
 	switch status {
 	case http.StatusOK:
-		h.startSession(w, r, subject)
+		if err := h.startSession(w, r, subject); err != nil {
+			h.unavailable(w, r, err)
+			return
+		}
 		http.Redirect(w, r, form.ReturnTo, http.StatusSeeOther)
 		return
 	case http.StatusTooManyRequests:
@@ -86,13 +106,14 @@ func (h *Host) serveLogin(w http.ResponseWriter, r *http.Request) {
 func (h *Host) checkPassword(r *http.Request, name, password string) (subject string, status int) {
 	addr, _, _ := net.SplitHostPort(r.RemoteAddr)
 	attempt := digestOf(name + "\x00" + addr)
-	if n, _ := h.failures.get(attempt); n >= maxLoginFailure {
+	now := h.now()
+	if n, _ := h.failures.get(attempt, now); n >= maxLoginFailure {
 		return "", http.StatusTooManyRequests
 	}
 	user, known := users[name]
 	sent := digestOf(password)
 	if subtle.ConstantTimeCompare(sent[:], user.password[:]) != 1 || !known {
-		h.failures.update(attempt, func(n int, _ bool) (int, bool) { return n + 1, true })
+		h.failures.update(attempt, now, func(n int, _ bool) (int, time.Time, bool) { return n + 1, now.Add(failureLife), true })
 		return "", http.StatusUnauthorized
 	}
 	h.failures.remove(attempt)
@@ -101,21 +122,31 @@ func (h *Host) checkPassword(r *http.Request, name, password string) (subject st
 
 // startSession gives the browser a session of its own, never one that it had
 // before somebody signed in.
-func (h *Host) startSession(w http.ResponseWriter, r *http.Request, subject string) {
-	h.endSession(r)
-	id := newSecret()
-	h.sessions.put(digestOf(id), subject)
+func (h *Host) startSession(w http.ResponseWriter, r *http.Request, subject string) error {
+	if err := h.endSession(r); err != nil {
+		return err
+	}
+	id, now := newSecret(), h.now()
+	if err := h.records.startSession(r.Context(), digestOf(id), session{subject, now.Add(sessionLife)}, now); err != nil {
+		return err
+	}
 	http.SetCookie(w, h.cookie(id))
+	return nil
 }
 
-func (h *Host) endSession(r *http.Request) {
-	if old, err := r.Cookie(sessionCookie); err == nil {
-		h.sessions.remove(digestOf(old.Value))
+func (h *Host) endSession(r *http.Request) error {
+	old, err := r.Cookie(sessionCookie)
+	if err != nil {
+		return nil //nolint:nilerr // There is no such cookie.
 	}
+	return h.records.endSession(r.Context(), digestOf(old.Value))
 }
 
 func (h *Host) serveLogout(w http.ResponseWriter, r *http.Request) {
-	h.endSession(r)
+	if err := h.endSession(r); err != nil {
+		h.unavailable(w, r, err)
+		return
+	}
 	gone := h.cookie("")
 	gone.MaxAge = -1
 	http.SetCookie(w, gone)

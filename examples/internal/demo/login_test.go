@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -58,8 +57,7 @@ func TestLoginBodyTooLarge(t *testing.T) {
 }
 
 func TestLoginAttemptsAreLimited(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
+	onEach(t, func(t *testing.T, f *fixture) {
 		b := f.browser()
 		b.Open(origin + "/login")
 		for range maxLoginFailure {
@@ -70,7 +68,7 @@ func TestLoginAttemptsAreLimited(t *testing.T) {
 		require.Equal(t, http.StatusTooManyRequests, b.Status, "the right password tells nothing now")
 		b.Submit("", asBob)
 		require.Equal(t, http.StatusOK, b.Status, "others are not affected")
-		time.Sleep(5 * time.Minute)
+		f.advance(5 * time.Minute)
 		b.Open(origin + "/login")
 		b.Submit("", asAlice)
 		require.Equal(t, http.StatusOK, b.Status)
@@ -87,8 +85,7 @@ func TestLoginFromOtherSites(t *testing.T) {
 }
 
 func TestSession(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
+	onEach(t, func(t *testing.T, f *fixture) {
 		first := logIn(t, f, nil)
 		assert.True(t, first.HttpOnly)
 		assert.Equal(t, http.SameSiteLaxMode, first.SameSite)
@@ -100,18 +97,19 @@ func TestSession(t *testing.T) {
 		assert.Empty(t, subjectOf(f, first), "the session before the login goes on")
 		assert.Equal(t, "alice", subjectOf(f, second))
 
-		time.Sleep(8 * time.Hour)
+		f.advance(8 * time.Hour)
 		assert.Empty(t, subjectOf(f, second), "a session never ends")
 	})
 }
 
 func TestLogout(t *testing.T) {
-	f := newFixture(t)
-	session := logIn(t, f, nil)
-	w := f.post("/logout", "", "Cookie", session.String())
-	require.Equal(t, http.StatusSeeOther, w.Code)
-	assert.Negative(t, w.Result().Cookies()[0].MaxAge)
-	assert.Empty(t, subjectOf(f, session), "the cookie still signs in")
+	onEach(t, func(t *testing.T, f *fixture) {
+		session := logIn(t, f, nil)
+		w := f.post("/logout", "", "Cookie", session.String())
+		require.Equal(t, http.StatusSeeOther, w.Code)
+		assert.Negative(t, w.Result().Cookies()[0].MaxAge)
+		assert.Empty(t, subjectOf(f, session), "the cookie still signs in")
+	})
 }
 
 func TestLogoutButton(t *testing.T) {
@@ -141,8 +139,9 @@ func logIn(t testing.TB, f *fixture, cookie *http.Cookie) *http.Cookie {
 func subjectOf(f *fixture, cookie *http.Cookie) string {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.AddCookie(cookie)
-	subject, _ := f.session(r)
-	return subject
+	s, _, err := f.session(r)
+	require.NoError(f.t, err)
+	return s.subject
 }
 
 // TestReturnTo: whatever return_to is, a browser stays on this server.

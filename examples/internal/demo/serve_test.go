@@ -107,36 +107,35 @@ func TestServeFails(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		table := newTable[string, int](2, time.Minute)
-		table.put("a", 1)
-		time.Sleep(time.Second)
-		table.put("b", 2)
-		table.put("a", 3) // Now b is the oldest.
-		table.put("c", 4)
-		_, ok := table.get("b")
-		assert.False(t, ok, "there are more than two")
-		got, ok := table.get("a")
-		assert.True(t, ok)
-		assert.Equal(t, 3, got)
+	table, now := newTable[string, int](2), time.Now()
+	put := func(key string, value int) { table.put(key, value, now, now.Add(time.Minute)) }
+	put("a", 1)
+	now = now.Add(time.Second)
+	put("b", 2)
+	put("a", 3) // Now b is the oldest.
+	put("c", 4)
+	_, ok := table.get("b", now)
+	assert.False(t, ok, "there are more than two")
+	got, ok := table.get("a", now)
+	assert.True(t, ok)
+	assert.Equal(t, 3, got)
 
-		table.remove("a")
-		table.remove("nothing")
-		_, ok = table.get("a")
+	table.remove("a")
+	table.remove("nothing")
+	_, ok = table.get("a", now)
+	assert.False(t, ok)
+
+	now = now.Add(time.Minute)
+	_, ok = table.get("c", now)
+	assert.False(t, ok, "it never expires")
+	table.update("c", now, func(v int, ok bool) (int, time.Time, bool) {
 		assert.False(t, ok)
-
-		time.Sleep(time.Minute)
-		_, ok = table.get("c")
-		assert.False(t, ok, "it never expires")
-		table.update("c", func(v int, ok bool) (int, bool) {
-			assert.False(t, ok)
-			return v + 1, true
-		})
-		got, _ = table.get("c")
-		assert.Equal(t, 1, got)
-		assert.Len(t, table.entries, 1)
-		assert.Equal(t, 1, table.oldest.Len())
+		return v + 1, now.Add(time.Minute), true
 	})
+	got, _ = table.get("c", now)
+	assert.Equal(t, 1, got)
+	assert.Len(t, table.entries, 1)
+	assert.Equal(t, 1, table.oldest.Len())
 }
 
 // TestLoadKeysTogether: replicas that start at once share one key.

@@ -9,12 +9,11 @@ import (
 	"time"
 )
 
-// table is a map of limited size whose entries live equally long from when they
-// were last written. When it is full, the oldest makes room. It needs no goroutine:
-// a write takes what has expired along.
+// table is a map of limited size whose entries expire, those that were written last
+// the latest. When it is full, the oldest makes room. It needs no goroutine: a write
+// takes what has expired along.
 type table[K comparable, V any] struct {
-	max  int
-	life time.Duration
+	max int
 
 	mu      sync.Mutex
 	entries map[K]*list.Element
@@ -27,36 +26,39 @@ type entry[K comparable, V any] struct {
 	expires time.Time
 }
 
-func newTable[K comparable, V any](limit int, life time.Duration) *table[K, V] {
-	return &table[K, V]{max: limit, life: life, entries: make(map[K]*list.Element), oldest: list.New()}
+func newTable[K comparable, V any](limit int) *table[K, V] {
+	return &table[K, V]{max: limit, entries: make(map[K]*list.Element), oldest: list.New()}
 }
 
-func (t *table[K, V]) get(key K) (value V, ok bool) {
+func (t *table[K, V]) get(key K, now time.Time) (value V, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if e := t.entries[key]; e != nil {
-		if e := e.Value.(*entry[K, V]); time.Now().Before(e.expires) {
+		if e := e.Value.(*entry[K, V]); now.Before(e.expires) {
 			return e.value, true
 		}
 	}
 	return value, false
 }
 
-func (t *table[K, V]) put(key K, value V) {
-	t.update(key, func(V, bool) (V, bool) { return value, true })
+func (t *table[K, V]) put(key K, value V, now, expires time.Time) {
+	t.update(key, now, func(V, bool) (V, time.Time, bool) { return value, expires, true })
 }
 
 func (t *table[K, V]) remove(key K) {
-	t.update(key, func(v V, _ bool) (V, bool) { return v, false })
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e, ok := t.entries[key]; ok {
+		t.drop(e)
+	}
 }
 
 // update replaces the value of a key, or removes it unless keep is true, while
 // nobody else can read or write it. The value that change is given is the zero
 // value if there is none.
-func (t *table[K, V]) update(key K, change func(value V, ok bool) (_ V, keep bool)) {
+func (t *table[K, V]) update(key K, now time.Time, change func(value V, ok bool) (_ V, expires time.Time, keep bool)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now := time.Now()
 	t.expire(now)
 	var value V
 	e, ok := t.entries[key]
@@ -64,14 +66,14 @@ func (t *table[K, V]) update(key K, change func(value V, ok bool) (_ V, keep boo
 		value = e.Value.(*entry[K, V]).value
 		t.drop(e)
 	}
-	value, keep := change(value, ok)
+	value, expires, keep := change(value, ok)
 	if !keep {
 		return
 	}
 	if len(t.entries) >= t.max {
 		t.drop(t.oldest.Front())
 	}
-	t.entries[key] = t.oldest.PushBack(&entry[K, V]{key, value, now.Add(t.life)})
+	t.entries[key] = t.oldest.PushBack(&entry[K, V]{key, value, expires})
 }
 
 func (t *table[K, V]) expire(now time.Time) {

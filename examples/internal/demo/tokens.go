@@ -21,21 +21,6 @@ const (
 	replayGrace = 5 * time.Second
 )
 
-// login is what one person allowed one device. All tokens of a grant hang on it:
-// without it none of them is worth anything.
-type login struct {
-	clientID, subject, scope string
-	family                   digest // of the part that all its refresh tokens share
-	newest                   digest // of the part that only the valid one has
-	issued                   time.Time
-}
-
-// accessToken opens userinfo until it expires or its login is revoked.
-type accessToken struct {
-	grant uuid.UUID
-	scope string
-}
-
 // refreshToken is written "grant.family.secret". The family tells a token that
 // was used before from one that somebody made up: grant ids are in logs.
 type refreshToken struct {
@@ -57,40 +42,52 @@ func parseRefreshToken(s string) (t refreshToken, ok bool) {
 }
 
 // IssueToken is for devicegrant.Config.
-func (h *Host) IssueToken(_ context.Context, g *devicegrant.Grant) (*devicegrant.Token, error) {
-	refresh := refreshToken{g.ID, newSecret(), newSecret()}
-	h.logins.put(g.ID, login{
-		clientID: g.ClientID, subject: g.Subject, scope: g.Scope,
-		family: digestOf(refresh.family), newest: digestOf(refresh.secret), issued: time.Now(),
-	})
-	token := h.newAccessToken(g.ID, g.Scope)
+func (h *Host) IssueToken(ctx context.Context, g *devicegrant.Grant) (*devicegrant.Token, error) {
+	now, refresh := h.now(), refreshToken{g.ID, newSecret(), newSecret()}
+	token, access := newAccessToken(g.ID, g.Scope, now)
+	err := h.records.issue(ctx, login{
+		grant: g.ID, clientID: g.ClientID, subject: g.Subject, scope: g.Scope,
+		family: digestOf(refresh.family), newest: digestOf(refresh.secret),
+		issued: now, expires: now.Add(refreshLife),
+	}, access)
+	if err != nil {
+		return nil, err
+	}
 	if slices.Contains(strings.Fields(g.Scope), "offline_access") {
 		token.RefreshToken = refresh.String()
 	}
 	return token, nil
 }
 
-// revokeReplayed ends a login whose device code was presented again.
-func (h *Host) revokeReplayed(grant uuid.UUID, when time.Time) {
-	h.logins.update(grant, func(l login, found bool) (login, bool) {
-		return l, found && when.Sub(l.issued) < replayGrace
-	})
+// revokeReplayed ends a login whose device code was presented again. It does so even
+// if whoever presented it has hung up.
+func (h *Host) revokeReplayed(ctx context.Context, grant uuid.UUID) {
+	if err := h.records.revoke(context.WithoutCancel(ctx), grant, h.now().Add(-replayGrace)); err != nil {
+		h.logger.ErrorContext(ctx, "revoking the tokens of a replayed device code failed", "grant", grant, "error", err)
+	}
 }
 
-func (h *Host) newAccessToken(grant uuid.UUID, scope string) *devicegrant.Token {
+// newAccessToken returns a token, and what is kept of it.
+func newAccessToken(grant uuid.UUID, scope string, now time.Time) (*devicegrant.Token, accessToken) {
 	secret := newSecret()
-	h.access.put(digestOf(secret), accessToken{grant, scope})
-	return &devicegrant.Token{AccessToken: secret, ExpiresIn: accessLife, Scope: scope}
+	return &devicegrant.Token{AccessToken: secret, ExpiresIn: accessLife, Scope: scope},
+		accessToken{token: digestOf(secret), grant: grant, scope: scope, expires: now.Add(accessLife)}
 }
 
 // refresh exchanges a refresh token for new tokens, of the scope that is asked for
-// if that is no more than was granted (RFC 6749 section 6).
-func (h *Host) refresh(clientID, token, scope string) (*devicegrant.Token, error) {
+// if that is no more than was granted (RFC 6749 section 6). One that was exchanged
+// before has two holders, and nobody can say which of them is honest: the login ends
+// (RFC 9700 section 4.14.2).
+func (h *Host) refresh(ctx context.Context, clientID, token, scope string) (*devicegrant.Token, error) {
 	old, ok := parseRefreshToken(token)
 	if !ok {
 		return nil, devicegrant.ErrInvalidGrant
 	}
-	l, ok := h.logins.get(old.grant)
+	now := h.now()
+	l, ok, err := h.records.login(ctx, old.grant, now)
+	if err != nil {
+		return nil, err
+	}
 	if !ok || l.clientID != clientID || !l.family.matches(old.family) {
 		return nil, devicegrant.ErrInvalidGrant
 	}
@@ -98,36 +95,18 @@ func (h *Host) refresh(clientID, token, scope string) (*devicegrant.Token, error
 	if !ok {
 		return nil, devicegrant.ErrInvalidScope.Describe("the scope is more than was granted")
 	}
-	next, ok := h.rotate(old)
+	next := refreshToken{old.grant, old.family, newSecret()}
+	issued, access := newAccessToken(old.grant, narrowed, now)
+	l.newest, l.expires = digestOf(next.secret), now.Add(refreshLife)
+	ok, err = h.records.refresh(ctx, l, digestOf(old.secret), access, now)
+	if err != nil {
+		return nil, err
+	}
 	if !ok {
 		return nil, devicegrant.ErrInvalidGrant
 	}
-	issued := h.newAccessToken(old.grant, narrowed)
 	issued.RefreshToken = next.String()
 	return issued, nil
-}
-
-// rotate replaces a refresh token. One that was replaced before has two holders,
-// and nobody can say which of them is honest: the login ends (RFC 9700 section
-// 4.14.2).
-func (h *Host) rotate(old refreshToken) (next refreshToken, ok bool) {
-	next = refreshToken{old.grant, old.family, newSecret()}
-	h.logins.update(old.grant, func(l login, found bool) (login, bool) {
-		ok = found && l.newest.matches(old.secret)
-		l.newest = digestOf(next.secret)
-		return l, ok
-	})
-	return next, ok
-}
-
-// bearer returns the login that an access token belongs to, and its scope.
-func (h *Host) bearer(token string) (l login, scope string, ok bool) {
-	t, ok := h.access.get(digestOf(token))
-	if !ok {
-		return login{}, "", false
-	}
-	l, ok = h.logins.get(t.grant)
-	return l, t.scope, ok
 }
 
 func (d digest) matches(secret string) bool {

@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,7 +35,7 @@ func TestAuthenticateClient(t *testing.T) {
 		{"nobody", "", devicegrant.AuthNone, false},
 		{"", "", devicegrant.AuthNone, false},
 	} {
-		client, err := NewHost(origin, nil).AuthenticateClient(t.Context(), devicegrant.Credentials{ID: tt.id, Secret: tt.secret, Method: tt.method})
+		client, err := NewHost(origin, InMemory(), nil).AuthenticateClient(t.Context(), devicegrant.Credentials{ID: tt.id, Secret: tt.secret, Method: tt.method})
 		if tt.ok {
 			require.NoError(t, err, tt)
 			assert.Equal(t, tt.id, client.ID)
@@ -48,7 +47,7 @@ func TestAuthenticateClient(t *testing.T) {
 }
 
 func TestClient(t *testing.T) {
-	h := NewHost(origin, nil)
+	h := NewHost(origin, InMemory(), nil)
 	client, err := h.Client(t.Context(), "cli")
 	require.NoError(t, err)
 	assert.Equal(t, "Command line", client.Name)
@@ -57,58 +56,59 @@ func TestClient(t *testing.T) {
 }
 
 func TestUserinfo(t *testing.T) {
-	f := newFixture(t)
-	got := f.connected("")
-	assert.Equal(t, "openid profile", got.Scope)
-	assert.Equal(t, "Bearer", got.TokenType)
-	assert.Equal(t, 3600, got.ExpiresIn)
-	assert.JSONEq(t, `{"sub":"alice","name":"Alice","scope":"openid profile"}`, body(t, f.userinfo(got.AccessToken)))
+	onEach(t, func(t *testing.T, f *fixture) {
+		got := f.connected("")
+		assert.Equal(t, "openid profile", got.Scope)
+		assert.Equal(t, "Bearer", got.TokenType)
+		assert.Equal(t, 3600, got.ExpiresIn)
+		assert.JSONEq(t, `{"sub":"alice","name":"Alice","scope":"openid profile"}`, body(t, f.userinfo(got.AccessToken)))
 
-	got = f.connected("openid")
-	assert.JSONEq(t, `{"sub":"alice","scope":"openid"}`, body(t, f.userinfo(got.AccessToken)), "the name takes the scope profile")
+		got = f.connected("openid")
+		assert.JSONEq(t, `{"sub":"alice","scope":"openid"}`, body(t, f.userinfo(got.AccessToken)), "the name takes the scope profile")
+	})
 }
 
 func TestUserinfoRefuses(t *testing.T) {
-	f := newFixture(t)
-	token := f.connected("openid offline_access")
-	for _, tt := range []struct{ authorization, challenge string }{
-		{"", "Bearer"},
-		{"Basic YTpi", "Bearer"},
-		{"Bearer", `Bearer error="invalid_token"`},
-		{"Bearer nonsense", `Bearer error="invalid_token"`},
-		{"Bearer " + token.RefreshToken, `Bearer error="invalid_token"`},
-	} {
-		r := httptest.NewRequest(http.MethodGet, "/userinfo?access_token="+token.AccessToken, nil)
-		r.Header.Set("Authorization", tt.authorization)
-		w := f.do(r)
-		assert.Equal(t, http.StatusUnauthorized, w.Code, tt.authorization)
-		assert.Equal(t, tt.challenge, w.Header().Get("WWW-Authenticate"), tt.authorization)
-	}
+	onEach(t, func(t *testing.T, f *fixture) {
+		token := f.connected("openid offline_access")
+		for _, tt := range []struct{ authorization, challenge string }{
+			{"", "Bearer"},
+			{"Basic YTpi", "Bearer"},
+			{"Bearer", `Bearer error="invalid_token"`},
+			{"Bearer nonsense", `Bearer error="invalid_token"`},
+			{"Bearer " + token.RefreshToken, `Bearer error="invalid_token"`},
+		} {
+			r := httptest.NewRequest(http.MethodGet, "/userinfo?access_token="+token.AccessToken, nil)
+			r.Header.Set("Authorization", tt.authorization)
+			w := f.do(r)
+			assert.Equal(t, http.StatusUnauthorized, w.Code, tt.authorization)
+			assert.Equal(t, tt.challenge, w.Header().Get("WWW-Authenticate"), tt.authorization)
+		}
+	})
 }
 
 func TestAccessTokenExpires(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
+	onEach(t, func(t *testing.T, f *fixture) {
 		got := f.connected("openid")
-		time.Sleep(time.Hour - time.Second)
+		f.advance(time.Hour - time.Second)
 		require.Equal(t, http.StatusOK, f.userinfo(got.AccessToken).Code)
-		time.Sleep(time.Second)
+		f.advance(time.Second)
 		require.Equal(t, http.StatusUnauthorized, f.userinfo(got.AccessToken).Code)
 	})
 }
 
 func TestRefreshTokenNeedsOfflineAccess(t *testing.T) {
-	f := newFixture(t)
-	assert.Empty(t, f.connected("openid profile").RefreshToken)
-	assert.NotEmpty(t, f.connected("openid offline_access").RefreshToken)
+	onEach(t, func(t *testing.T, f *fixture) {
+		assert.Empty(t, f.connected("openid profile").RefreshToken)
+		assert.NotEmpty(t, f.connected("openid offline_access").RefreshToken)
+	})
 }
 
 func TestRefresh(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
+	onEach(t, func(t *testing.T, f *fixture) {
 		token := f.connected("openid offline_access")
 		for range 3 {
-			time.Sleep(20 * 24 * time.Hour) // Used often enough, it lasts.
+			f.advance(20 * 24 * time.Hour) // Used often enough, it lasts.
 			next := f.refreshed(token.RefreshToken, "")
 			require.Equal(t, http.StatusOK, next.Status)
 			assert.Equal(t, "openid offline_access", next.Scope)
@@ -117,71 +117,74 @@ func TestRefresh(t *testing.T) {
 			require.Equal(t, http.StatusOK, f.userinfo(next.AccessToken).Code)
 			token = next
 		}
-		time.Sleep(refreshLife)
+		f.advance(refreshLife)
 		require.Equal(t, "invalid_grant", f.refreshed(token.RefreshToken, "").Error)
 	})
 }
 
 func TestRefreshReused(t *testing.T) {
-	f := newFixture(t)
-	first := f.connected("openid offline_access")
-	second := f.refreshed(first.RefreshToken, "")
-	require.Equal(t, http.StatusOK, second.Status)
-	require.Equal(t, "invalid_grant", f.refreshed(first.RefreshToken, "").Error)
-	assert.Equal(t, "invalid_grant", f.refreshed(second.RefreshToken, "").Error, "the family goes on")
-	assert.Equal(t, http.StatusUnauthorized, f.userinfo(second.AccessToken).Code, "an access token of the family is still good")
+	onEach(t, func(t *testing.T, f *fixture) {
+		first := f.connected("openid offline_access")
+		second := f.refreshed(first.RefreshToken, "")
+		require.Equal(t, http.StatusOK, second.Status)
+		require.Equal(t, "invalid_grant", f.refreshed(first.RefreshToken, "").Error)
+		assert.Equal(t, "invalid_grant", f.refreshed(second.RefreshToken, "").Error, "the family goes on")
+		assert.Equal(t, http.StatusUnauthorized, f.userinfo(second.AccessToken).Code, "an access token of the family is still good")
+	})
 }
 
 // TestRefreshMadeUp: whoever knows no more than the grant's id, which is in logs,
 // cannot end a login.
 func TestRefreshMadeUp(t *testing.T) {
-	f := newFixture(t)
-	token := f.connected("openid offline_access")
-	parsed, ok := parseRefreshToken(token.RefreshToken)
-	require.True(t, ok)
-	for _, made := range []string{
-		refreshToken{parsed.grant, newSecret(), newSecret()}.String(),
-		refreshToken{parsed.grant, newSecret(), parsed.secret}.String(),
-		refreshToken{uuid.New(), parsed.family, parsed.secret}.String(),
-		parsed.grant.String(), "a.b.c", ".", "x",
-	} {
-		require.Equal(t, "invalid_grant", f.refreshed(made, "").Error, made)
-	}
-	require.Equal(t, http.StatusOK, f.refreshed(token.RefreshToken, "").Status)
+	onEach(t, func(t *testing.T, f *fixture) {
+		token := f.connected("openid offline_access")
+		parsed, ok := parseRefreshToken(token.RefreshToken)
+		require.True(t, ok)
+		for _, made := range []string{
+			refreshToken{parsed.grant, newSecret(), newSecret()}.String(),
+			refreshToken{parsed.grant, newSecret(), parsed.secret}.String(),
+			refreshToken{uuid.New(), parsed.family, parsed.secret}.String(),
+			parsed.grant.String(), "a.b.c", ".", "x",
+		} {
+			require.Equal(t, "invalid_grant", f.refreshed(made, "").Error, made)
+		}
+		require.Equal(t, http.StatusOK, f.refreshed(token.RefreshToken, "").Status)
+	})
 }
 
 func TestRefreshByAnotherClient(t *testing.T) {
-	f := newFixture(t)
-	token := f.connected("openid offline_access")
-	got := f.tokenRequest("client_id=cli&client_secret=cli-secret&grant_type=refresh_token&refresh_token=" + token.RefreshToken)
-	require.Equal(t, "invalid_grant", got.Error)
-	require.Equal(t, http.StatusOK, f.refreshed(token.RefreshToken, "").Status, "its own client lost it")
+	onEach(t, func(t *testing.T, f *fixture) {
+		token := f.connected("openid offline_access")
+		got := f.tokenRequest("client_id=cli&client_secret=cli-secret&grant_type=refresh_token&refresh_token=" + token.RefreshToken)
+		require.Equal(t, "invalid_grant", got.Error)
+		require.Equal(t, http.StatusOK, f.refreshed(token.RefreshToken, "").Status, "its own client lost it")
+	})
 }
 
 func TestRefreshScope(t *testing.T) {
-	f := newFixture(t)
-	token := f.connected("openid profile offline_access")
-	narrowed := f.refreshed(token.RefreshToken, "&scope=openid")
-	require.Equal(t, http.StatusOK, narrowed.Status)
-	assert.Equal(t, "openid", narrowed.Scope)
-	assert.JSONEq(t, `{"sub":"alice","scope":"openid"}`, body(t, f.userinfo(narrowed.AccessToken)))
+	onEach(t, func(t *testing.T, f *fixture) {
+		token := f.connected("openid profile offline_access")
+		narrowed := f.refreshed(token.RefreshToken, "&scope=openid")
+		require.Equal(t, http.StatusOK, narrowed.Status)
+		assert.Equal(t, "openid", narrowed.Scope)
+		assert.JSONEq(t, `{"sub":"alice","scope":"openid"}`, body(t, f.userinfo(narrowed.AccessToken)))
 
-	again := f.refreshed(narrowed.RefreshToken, "&scope=") // The refresh token's scope is what it was.
-	assert.Equal(t, "openid profile offline_access", again.Scope)
+		again := f.refreshed(narrowed.RefreshToken, "&scope=") // The refresh token's scope is what it was.
+		assert.Equal(t, "openid profile offline_access", again.Scope)
 
-	for _, scope := range []string{"admin", "openid+admin", "+"} {
-		require.Equal(t, "invalid_scope", f.refreshed(again.RefreshToken, "&scope="+scope).Error, scope)
-	}
-	require.Equal(t, http.StatusOK, f.refreshed(again.RefreshToken, "").Status, "a refused scope used the token up")
+		for _, scope := range []string{"admin", "openid+admin", "+"} {
+			require.Equal(t, "invalid_scope", f.refreshed(again.RefreshToken, "&scope="+scope).Error, scope)
+		}
+		require.Equal(t, http.StatusOK, f.refreshed(again.RefreshToken, "").Status, "a refused scope used the token up")
+	})
 }
 
 func TestReplayRevokes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
+	onEach(t, func(t *testing.T, f *fixture) {
 		other, stolen := f.connected("openid offline_access"), f.connected("openid offline_access")
 		require.Equal(t, "invalid_grant", f.poll(stolen.deviceCode).Error)
 		require.Equal(t, http.StatusOK, f.userinfo(stolen.AccessToken).Code, "a request that was sent twice is no theft")
-		time.Sleep(replayGrace)
+		f.advance(replayGrace)
 		require.Equal(t, "invalid_grant", f.poll(stolen.deviceCode).Error)
 		assert.Equal(t, http.StatusUnauthorized, f.userinfo(stolen.AccessToken).Code)
 		assert.Equal(t, "invalid_grant", f.refreshed(stolen.RefreshToken, "").Error)
@@ -256,7 +259,7 @@ func TestEventsAreLogged(t *testing.T) {
 		{devicegrant.Event{Type: devicegrant.EventStoreError, Err: errors.New("no store")}, `^$`},
 	} {
 		var log bytes.Buffer
-		NewHost(origin, slog.New(slog.NewTextHandler(&log, nil))).OnEvent(t.Context(), tt.event)
+		NewHost(origin, InMemory(), slog.New(slog.NewTextHandler(&log, nil))).OnEvent(t.Context(), tt.event)
 		assert.Regexp(t, tt.want, log.String())
 	}
 }
