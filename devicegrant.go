@@ -150,8 +150,8 @@ type Server struct {
 	cfg  Config
 	keys keyring
 
-	redeemer  Redeemer // the Store, if it is one
-	delivered sync.Map // device codes whose answer was sent and whose commit is under way
+	redeemer Redeemer // the Store, if it is one
+	sending  sync.Map // device codes whose answer is being sent by this process
 
 	guesses     *guesses
 	verifyPath  string // VerificationURI as a path and query

@@ -207,8 +207,9 @@ func (g Grant) hold(now time.Time) (Grant, bool) {
 // margin.
 func collectTime(interval time.Duration) time.Duration { return 2*interval + collectMargin }
 
-// mostGrace is the most by which a deadline can move: on approval, and again on
-// redemption in a transaction.
+// mostGrace is the most by which a device code outlives the first deadline: that of
+// approval and of redemption in a transaction. Delivering again and again does not
+// prolong it further.
 func mostGrace(interval time.Duration) time.Duration { return 2 * collectTime(slowest(interval)) }
 
 // slowest is the longest interval that slow_down can make of one.

@@ -20,8 +20,8 @@ const deliveryTime = 10 * time.Second
 
 // collect redeems a grant that is approved. For one that is claimed, it delivers the
 // answer again if it was lost.
-func (s *Server) collect(ctx context.Context, deviceCode string, digest DeviceCodeDigest, p Polled, now time.Time) (*Token, func(), error) {
-	_, delivered := s.delivered.Load(digest)
+func (s *Server) collect(ctx context.Context, deviceCode string, digest DeviceCodeDigest, p Polled, now time.Time) (*Token, deliverer, error) {
+	_, sending := s.sending.Load(digest)
 	g, err := s.cfg.Store.ByDeviceCode(ctx, digest)
 	if err != nil {
 		return nil, nil, s.goOn(ctx, &Grant{ID: p.ID, ClientID: p.ClientID}, err)
@@ -29,8 +29,8 @@ func (s *Server) collect(ctx context.Context, deviceCode string, digest DeviceCo
 	switch {
 	case g.State == Approved:
 		return s.issueTogether(ctx, deviceCode, g, now)
-	case p.State == Redeeming && (delivered || g.State == Redeemed):
-		return nil, nil, s.refuse(ctx, p, p.ClientID, errReplayed) // It is a moment since the device was sent its answer.
+	case p.State == Redeeming && (sending || g.State == Redeemed):
+		return nil, nil, s.refuse(ctx, p, p.ClientID, errReplayed) // The device is being sent its answer, or has it.
 	case g.State == Redeeming:
 		return s.deliverAgain(ctx, deviceCode, g, now)
 	default:
@@ -39,7 +39,7 @@ func (s *Server) collect(ctx context.Context, deviceCode string, digest DeviceCo
 }
 
 // issueTogether has the tokens issued and the grant claimed in one transaction.
-func (s *Server) issueTogether(ctx context.Context, deviceCode string, g *Grant, now time.Time) (token *Token, delivered func(), err error) {
+func (s *Server) issueTogether(ctx context.Context, deviceCode string, g *Grant, now time.Time) (token *Token, deliver deliverer, err error) {
 	held, ok := g.hold(now)
 	if !ok {
 		return nil, nil, ErrExpiredToken
@@ -61,11 +61,11 @@ func (s *Server) issueTogether(ctx context.Context, deviceCode string, g *Grant,
 		return nil, nil, s.goOn(ctx, g, err)
 	}
 	s.raise(ctx, grantEvent(EventRedeemed, g, nil))
-	return token, s.whenDelivered(ctx, held), nil
+	return token, s.thenCommit(ctx, held), nil
 }
 
 // deliverAgain gives a device the answer that it may not have got.
-func (s *Server) deliverAgain(ctx context.Context, deviceCode string, g *Grant, now time.Time) (*Token, func(), error) {
+func (s *Server) deliverAgain(ctx context.Context, deviceCode string, g *Grant, now time.Time) (*Token, deliverer, error) {
 	sealed, err := s.redeemer.Receipt(ctx, g)
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil, ErrAuthorizationPending // Another poll was faster.
@@ -88,7 +88,7 @@ func (s *Server) deliverAgain(ctx context.Context, deviceCode string, g *Grant, 
 		return nil, nil, s.goOn(ctx, g, err)
 	}
 	s.raise(ctx, grantEvent(EventDeliveredAgain, g, nil))
-	return token, s.whenDelivered(ctx, held), nil
+	return token, s.thenCommit(ctx, held), nil
 }
 
 // redeemInTime keeps the grant's Version in step with the stored one.
@@ -102,13 +102,16 @@ func (s *Server) redeemInTime(ctx context.Context, held *Grant, issue func(conte
 	return err
 }
 
-// whenDelivered returns what is to be done once the device has been sent its answer:
-// the claim is committed. If that fails, whoever has the device code can have the
-// same answer again, until the deadline.
-func (s *Server) whenDelivered(ctx context.Context, held Grant) func() {
-	return func() {
-		s.delivered.Store(held.DeviceCode, struct{}{})
-		defer s.delivered.Delete(held.DeviceCode)
+// thenCommit commits the claim once the device has been sent its answer. If that
+// fails, whoever has the device code can have the same answer again, until the
+// deadline. A poll meanwhile is a replay.
+func (s *Server) thenCommit(ctx context.Context, held Grant) deliverer {
+	return func(send func() error) {
+		s.sending.Store(held.DeviceCode, struct{}{})
+		defer s.sending.Delete(held.DeviceCode)
+		if send() != nil {
+			return // It can ask again.
+		}
 		end := held.commit(held)
 		if err := s.swapClaim(ctx, &end); err != nil && !errors.Is(err, ErrConflict) {
 			s.raise(context.WithoutCancel(ctx), grantEvent(EventClaimStuck, &held, err))

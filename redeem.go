@@ -59,16 +59,22 @@ const claimWriteTimeout = 5 * time.Second
 // With a Store that is a [Redeemer], TokenHandler ends a redemption when it has sent
 // the answer, and Poll when it returns.
 func (s *Server) Poll(ctx context.Context, clientID, deviceCode string) (*Token, error) {
-	token, delivered, err := s.poll(ctx, clientID, deviceCode)
-	if delivered != nil {
-		delivered()
+	token, deliver, err := s.poll(ctx, clientID, deviceCode)
+	if err == nil {
+		deliver(func() error { return nil })
 	}
 	return token, err
 }
 
-// poll is Poll for a caller that says when the device has its answer: by calling
-// delivered, unless it is nil. Without that, the answer can be fetched again.
-func (s *Server) poll(ctx context.Context, clientID, deviceCode string) (token *Token, delivered func(), err error) {
+// deliverer has a token response sent. What depends on whether that failed is done
+// when it returns.
+type deliverer func(send func() error)
+
+// deliverOnce is for tokens of which nothing is kept: they arrive or are lost.
+func deliverOnce(send func() error) { _ = send() }
+
+// poll is Poll for a caller that sends the tokens by the deliverer.
+func (s *Server) poll(ctx context.Context, clientID, deviceCode string) (token *Token, deliver deliverer, err error) {
 	now := s.now()
 	digest, latest, ok := s.keys.openDeviceCode(deviceCode)
 	if !ok {
@@ -90,7 +96,7 @@ func (s *Server) poll(ctx context.Context, clientID, deviceCode string) (token *
 		return s.collect(ctx, deviceCode, digest, p, now)
 	case refusal == nil:
 		token, err = s.redeem(ctx, digest, p, now)
-		return token, nil, err
+		return token, deliverOnce, err
 	}
 	return nil, nil, s.refuse(ctx, p, clientID, refusal)
 }

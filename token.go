@@ -48,7 +48,7 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request, f *form) {
 		writeError(w, r, errNotPermitted)
 		return
 	}
-	token, delivered, err := s.poll(r.Context(), client.ID, deviceCode)
+	token, deliver, err := s.poll(r.Context(), client.ID, deviceCode)
 	if err != nil {
 		writeError(w, r, toDevice(err))
 		return
@@ -57,18 +57,21 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request, f *form) {
 	if err != nil {
 		panic(err) // Poll returns only tokens that can be encoded.
 	}
-	if delivered == nil {
-		writeJSON(w, http.StatusOK, body)
-		return
+	deliver(func() error { return sendToken(w, r, body) })
+}
+
+// sendToken sends an answer such that it is on its way, whole, when this returns.
+func sendToken(w http.ResponseWriter, r *http.Request, body []byte) error {
+	if err := r.Context().Err(); err != nil {
+		return err // The device has hung up.
 	}
-	if r.Context().Err() != nil {
-		return // The device has hung up, and will ask again.
-	}
-	w.Header().Set("Content-Length", strconv.Itoa(len(body))) // The answer is complete before this returns.
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	writeJSON(w, http.StatusOK, body)
-	if err := http.NewResponseController(w).Flush(); err == nil || errors.Is(err, http.ErrNotSupported) {
-		delivered()
+	err := http.NewResponseController(w).Flush()
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil // Then it is sent when the handler returns.
 	}
+	return err
 }
 
 // authenticate identifies the client of a request. Failures of the host's that are

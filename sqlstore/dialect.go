@@ -26,6 +26,9 @@ type dialect struct {
 	numbered  bool   // parameters are $1, $2 and not ?
 	prepares  bool   // statements are worth preparing
 	oneWriter bool   // only one connection can write at a time
+	// purgesAtOnce is how many grants one statement may purge, so that others who
+	// write do not wait long; zero is no limit.
+	purgesAtOnce int
 
 	// id is a grant's ID as the database takes it.
 	id func(uuid.UUID) any

@@ -47,8 +47,7 @@ func lockedMySQL(ctx context.Context, db *sql.DB, apply func(execer) error) (err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	var got sql.NullInt64
-	const wait = 60 // seconds
-	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK('devicegrant_schema', ?)", wait).Scan(&got); err != nil {
+	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK('devicegrant_schema', ?)", schemaTimeout.Seconds()).Scan(&got); err != nil {
 		return err
 	}
 	if got.Int64 != 1 {

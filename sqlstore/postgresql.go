@@ -29,14 +29,15 @@ var PostgreSQL = Dialect{&dialect{
 SELECT g.id, g.state, g.expires_at, polled.* FROM g, polled`, "$3::bigint", "least", "greatest"),
 
 		// Arrays, so that the planner cannot choose to look for a batch twice. A poll
-		// that was under way when its grant was purged leaves an orphan.
+		// that was under way when its grant was purged leaves an orphan, for the last
+		// batch to delete.
 		purge: `WITH gone AS (
 	DELETE FROM devicegrant_grants WHERE device_code = ANY (ARRAY(
 		SELECT device_code FROM devicegrant_grants WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))
 	RETURNING device_code
 ), orphans AS (
 	SELECT p.device_code FROM (SELECT device_code FROM devicegrant_polls WHERE expires_at < $1 ORDER BY expires_at LIMIT $2) p
-	WHERE NOT EXISTS (SELECT FROM devicegrant_grants g WHERE g.device_code = p.device_code)
+	WHERE (SELECT count(*) FROM gone) < $2 AND NOT EXISTS (SELECT FROM devicegrant_grants g WHERE g.device_code = p.device_code)
 ), polls AS (
 	DELETE FROM devicegrant_polls WHERE device_code = ANY (ARRAY(SELECT device_code FROM gone UNION ALL SELECT device_code FROM orphans))
 )

@@ -8,10 +8,14 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // SchemaVersion is the version of the schema that this package works with.
 const SchemaVersion = 1
+
+// schemaTimeout bounds creating the schema, while other replicas do so too.
+const schemaTimeout = time.Minute
 
 //go:embed schema/*.sql
 var schemaFiles embed.FS
@@ -33,7 +37,7 @@ func Schema(dialect Dialect, cfg Config) (string, error) {
 
 // CreateSchema creates the tables unless they are there. Replicas that start
 // together may all call it. It returns an error when there are tables of another
-// version. It is not bounded by Config.Timeout.
+// version. It takes at most a minute.
 func CreateSchema(ctx context.Context, db *sql.DB, dialect Dialect, cfg Config) error {
 	cfg, err := cfg.withDefaults(dialect)
 	if err != nil {
@@ -44,6 +48,8 @@ func CreateSchema(ctx context.Context, db *sql.DB, dialect Dialect, cfg Config) 
 		return err
 	}
 	statements := split(text)
+	ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
+	defer cancel()
 	err = dialect.locked(ctx, db, func(c execer) error {
 		if _, err := c.ExecContext(ctx, statements[0]); err != nil { // The table of the version.
 			return err

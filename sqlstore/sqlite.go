@@ -32,11 +32,12 @@ RETURNING 1`,
 		// A write that changes nothing takes the lock for all that follow.
 		lock: `UPDATE devicegrant_grants SET version = version WHERE device_code = ? AND version = ? RETURNING version`,
 	},
-	prepares:  true,
-	oneWriter: true,
-	id:        func(id uuid.UUID) any { return id[:] },
-	lost:      lostSQLite,
-	locked:    lockedSQLite,
+	prepares:     true,
+	oneWriter:    true,
+	purgesAtOnce: 8,
+	id:           func(id uuid.UUID) any { return id[:] },
+	lost:         lostSQLite,
+	locked:       lockedSQLite,
 }}
 
 // lostSQLite recognizes SQLITE_BUSY and SQLITE_LOCKED by the text that SQLite itself
@@ -47,22 +48,23 @@ func lostSQLite(err error) bool {
 }
 
 // lockedSQLite applies the schema in one transaction, which begins as a writer.
-func lockedSQLite(ctx context.Context, db *sql.DB, apply func(execer) error) (err error) {
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	if err := repeat(ctx, lostSQLite, func(ctx context.Context) error {
-		_, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE")
-		return err
-	}); err != nil {
-		return err
-	}
-	if err := apply(conn); err != nil {
-		_, undoErr := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
-		return errors.Join(err, undoErr)
-	}
-	_, err = conn.ExecContext(ctx, "COMMIT")
-	return err
+func lockedSQLite(ctx context.Context, db *sql.DB, apply func(execer) error) error {
+	return repeat(ctx, lostSQLite, func(ctx context.Context) (err error) {
+		conn, err := db.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, conn.Close()) }()
+		if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+			return err
+		}
+		if err = apply(conn); err == nil {
+			_, err = conn.ExecContext(ctx, "COMMIT")
+		}
+		if err != nil {
+			_, undoErr := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+			return errors.Join(err, undoErr)
+		}
+		return nil
+	})
 }

@@ -67,10 +67,14 @@ func New(db *sql.DB, dialect Dialect, cfg Config) (*Store, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.Timeout)
 	defer cancel()
-	if err := checkSchema(ctx, db, dialect, cfg); err != nil {
-		return nil, err
-	}
-	if s.queries, err = newQueries(ctx, db, dialect, cfg.Prefix); err != nil {
+	err = repeat(ctx, dialect.lost, func(ctx context.Context) (err error) {
+		if err := checkSchema(ctx, db, dialect, cfg); err != nil {
+			return err
+		}
+		s.queries, err = newQueries(ctx, db, dialect, cfg.Prefix)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -119,7 +123,7 @@ func (s *Store) read(ctx context.Context, q query, code []byte) (g *devicegrant.
 // does not exist, costs a second look-up.
 func (s *Store) Poll(ctx context.Context, code devicegrant.DeviceCodeDigest, clientID string, now time.Time) (p devicegrant.Polled, err error) {
 	err = devicegrant.ErrNotFound
-	if isText(clientID) {
+	if isText(clientID) && len(clientID) <= maxName { // No grant is another's.
 		p, err = s.record(ctx, code, clientID, now)
 	}
 	if !errors.Is(err, devicegrant.ErrNotFound) {
@@ -157,13 +161,29 @@ func swapArgs(g *devicegrant.Grant, receipt any) []any {
 	return []any{userCode(g), g.State, g.Subject, g.ExpiresAt.UnixMicro(), receipt, g.DeviceCode[:], g.Version}
 }
 
-// Purge implements devicegrant.Store. It deletes the oldest first, holds no lock
-// but those of its batch, and passes over grants that somebody else holds; it does
-// not keep polls waiting.
+// Purge implements devicegrant.Store. It deletes the oldest first, and holds no lock
+// but those of its batch. Of several at once, in PostgreSQL each passes over what the
+// others delete; elsewhere they wait for one another. In SQLite, where nobody writes
+// beside it, it goes by a few grants at a time.
 func (s *Store) Purge(ctx context.Context, before time.Time, limit int) (n int, err error) {
+	for n < limit {
+		most := limit - n
+		if s.dialect.purgesAtOnce > 0 {
+			most = min(most, s.dialect.purgesAtOnce)
+		}
+		some, err := s.purge(ctx, before, most)
+		n += some
+		if err != nil || some < most {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+func (s *Store) purge(ctx context.Context, before time.Time, most int) (n int, err error) {
 	err = s.write(ctx, "purge", func(ctx context.Context) error {
 		n = 0
-		return s.queries.purge.each(ctx, []any{before.UnixMicro(), limit}, func(rows *sql.Rows) error {
+		return s.queries.purge.each(ctx, []any{before.UnixMicro(), most}, func(rows *sql.Rows) error {
 			var some int // Each row counts for as many.
 			err := rows.Scan(&some)
 			n += some

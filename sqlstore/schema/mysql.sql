@@ -93,20 +93,24 @@ END//
 
 -- Deletes up to in_limit grants that expired before in_before, with their polls, and
 -- returns how many they were. A poll that was under way when its grant was purged
--- leaves an orphan.
+-- leaves an orphan, for the last batch to delete.
 CREATE PROCEDURE IF NOT EXISTS devicegrant_purge(in_before BIGINT, in_limit BIGINT)
 MODIFIES SQL DATA SQL SECURITY INVOKER
 BEGIN
-    DELETE p FROM devicegrant_polls p JOIN (
-            SELECT device_code FROM devicegrant_polls WHERE expires_at < in_before ORDER BY expires_at LIMIT in_limit
-        ) oldest USING (device_code) LEFT JOIN devicegrant_grants g USING (device_code)
-        WHERE g.device_code IS NULL;
+    DECLARE n BIGINT;
     DELETE p FROM devicegrant_polls p JOIN (
             SELECT device_code FROM devicegrant_grants WHERE expires_at < in_before
             ORDER BY expires_at, device_code LIMIT in_limit
         ) gone USING (device_code);
     DELETE FROM devicegrant_grants WHERE expires_at < in_before ORDER BY expires_at, device_code LIMIT in_limit;
-    SELECT ROW_COUNT();
+    SET n = ROW_COUNT();
+    IF n < in_limit THEN
+        DELETE p FROM devicegrant_polls p JOIN (
+                SELECT device_code FROM devicegrant_polls WHERE expires_at < in_before ORDER BY expires_at LIMIT in_limit
+            ) oldest USING (device_code) LEFT JOIN devicegrant_grants g USING (device_code)
+            WHERE g.device_code IS NULL;
+    END IF;
+    SELECT n;
 END//
 
 DELIMITER ;
