@@ -20,9 +20,10 @@ help: ## show this help
 .PHONY: test
 test: ## run every module's tests with the race detector, real browser included
 	@scripts/services
+	source .cache/services.env
 	for dir in $(modules); do
 		echo "== go test -race: .$${dir#$(CURDIR)}"
-		go -C "$$dir" test -race ./...
+		go -C "$$dir" test -race -timeout 20m ./...
 	done
 	echo "== allocations, which the race detector hides"
 	go test -count 1 -run DoesNotAllocate ./...
@@ -59,11 +60,12 @@ bench: $(tools)/.built ## run the root package's benchmarks (BENCHCOUNT=6)
 bench-sql: $(tools)/.built ## run the benchmarks of every database, with the servers that the tests use (BENCHCOUNT=6)
 	@mkdir -p .cache
 	scripts/services
+	source .cache/services.env
 	go -C integration test -run '^$$' -bench . -benchtime 250ms -count $(BENCHCOUNT) -timeout 0 ./bench | tee .cache/bench-sql.txt
 	$(tools)/benchstat -row /db,/op,/workers .cache/bench-sql.txt
 
 .PHONY: soak
-soak: ## fuzz every target for FUZZTIME=60s, then run the random tests for long
+soak: ## fuzz every target for FUZZTIME=60s, then run for long what takes its time
 	@for pkg in $$(go list ./...); do
 		for target in $$(go test -list '^Fuzz' "$$pkg" | grep '^Fuzz' || true); do
 			echo "== fuzz $$pkg $$target for $(FUZZTIME)"
@@ -72,6 +74,10 @@ soak: ## fuzz every target for FUZZTIME=60s, then run the random tests for long
 	done
 	echo "== random tests with DEVICEGRANT_SOAK=1"
 	DEVICEGRANT_SOAK=1 go test -race -count 1 -timeout 0 -run Random ./...
+	scripts/services
+	source .cache/services.env
+	echo "== databases with DEVICEGRANT_SOAK=1"
+	DEVICEGRANT_SOAK=1 go -C integration test -count 1 -timeout 0 -p 1 ./sqlstore ./crash
 
 # The tools' versions are pinned in tools/go.mod, which is kept out of go.work.
 $(tools)/.built: tools/go.mod tools/go.sum

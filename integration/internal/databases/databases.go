@@ -50,7 +50,7 @@ var (
 
 	PostgreSQLPQ = Kind{"PostgreSQL-pq", "postgres", sqlstore.PostgreSQL, createPostgreSQL}
 	SQLiteMattn  = Kind{"SQLite-mattn", "sqlite3", sqlstore.SQLite, func(t testing.TB) string {
-		return "file:" + filepath.Join(t.TempDir(), "test.db") + "?_journal_mode=WAL&_synchronous=NORMAL"
+		return "file:" + filepath.Join(t.TempDir(), "test.db") + "?_busy_timeout=50&_journal_mode=WAL&_synchronous=NORMAL"
 	}}
 
 	Each       = []Kind{PostgreSQL, MariaDB, SQLite}
@@ -125,7 +125,9 @@ func createOn(t testing.TB, driver, dsn, dropOptions string) (name string) {
 	_, err = server.ExecContext(t.Context(), "CREATE DATABASE "+name)
 	require.NoError(t, err, "the server that %s is to be tested on", driver)
 	t.Cleanup(func() {
-		_, err := server.ExecContext(context.Background(), "DROP DATABASE "+name+dropOptions)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		_, err := server.ExecContext(ctx, "DROP DATABASE "+name+dropOptions)
 		assert.NoError(t, err)
 		assert.NoError(t, server.Close())
 	})

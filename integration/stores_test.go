@@ -1,0 +1,79 @@
+package integration
+
+import (
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/devicegrant/devicegrant/integration/internal/databases"
+)
+
+// storeURLs are the databases that a server can be given, each one of the test's own.
+var storeURLs = map[string]func(t *testing.T) string{
+	"sqlite":   func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "a file?.db") },
+	"postgres": func(t *testing.T) string { return databases.PostgreSQL.Create(t) },
+	"mysql": func(t *testing.T) string {
+		cfg, err := mysql.ParseDSN(databases.MariaDB.Create(t))
+		require.NoError(t, err)
+		user := url.User(cfg.User)
+		if cfg.Passwd != "" {
+			user = url.UserPassword(cfg.User, cfg.Passwd)
+		}
+		return (&url.URL{Scheme: "mysql", User: user, Host: cfg.Addr, Path: "/" + cfg.DBName}).String()
+	},
+}
+
+// Two servers on one database are one server, also when one of them is replaced.
+func TestReplicas(t *testing.T) {
+	t.Parallel()
+	for name, create := range storeURLs {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			args := []string{"-store", create(t), "-key", filepath.Join(t.TempDir(), "key"), "-interval", "1s"}
+			one, two := startAuthServer(t, args...), startAuthServer(t, args...)
+			a := one.authorize(t)
+			assert.Equal(t, "authorization_pending", two.poll(t, a.DeviceCode).Error)
+			a.VerificationURI = two.origin + "/device"
+			newAlice(t).approve(t, a)
+
+			require.Zero(t, two.stop(t, syscall.SIGTERM))
+			three := startAuthServer(t, args...)
+			token := three.poll(t, a.DeviceCode)
+			require.Equal(t, http.StatusOK, token.status, token.raw)
+			assert.Equal(t, "invalid_grant", three.poll(t, a.DeviceCode).Error)
+
+			assert.Equal(t, "alice", one.userinfo(t, token.AccessToken).Sub)
+			next := one.refresh(t, "tv", token.RefreshToken)
+			require.Equal(t, http.StatusOK, next.status, next.raw)
+			assert.Equal(t, "alice", three.userinfo(t, next.AccessToken).Sub)
+			assert.Equal(t, "invalid_grant", three.refresh(t, "tv", token.RefreshToken).Error, "it was used before")
+			assert.Equal(t, http.StatusUnauthorized, one.userinfo(t, next.AccessToken).status, "both holders lose the login")
+		})
+	}
+}
+
+// The client that most Go programs use, on each database.
+func TestOAuth2OnDatabases(t *testing.T) {
+	t.Parallel()
+	for name, create := range storeURLs {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := startAuthServer(t, "-store", create(t), "-interval", "1s")
+			c := oauth2Clients["tv auto-detected"]
+			d := newDevice(t, server, c)
+			result := d.poll(t, d.authorization)
+			d.recorder.await(t, pendingPolls*c.perPoll)
+			newAlice(t).approve(t, d.shown())
+			token := requireToken(t, result)
+			d.requirePolls(t)
+			assert.Equal(t, "alice", server.userinfo(t, token.AccessToken).Sub)
+			requireRefresh(t, server, d, token)
+		})
+	}
+}
