@@ -155,8 +155,10 @@ func (s *scenario) run(t *testing.T, kill func(random *mathrand.Rand, stop <-cha
 			})
 		}
 		next += wave
-		// Each wave meets a death, and a slow machine gets no more than it can bear.
-		for wait(ctx, interval/4) && (int(s.kills.Load()) < next/wave || next-int(ended.Load()) > 4*wave) {
+		// Each wave meets a death, as long as there are any, and a slow machine gets no
+		// more than it can bear.
+		deathIsDue := func() bool { return int(s.kills.Load()) < next/wave && int(ended.Load()) < count*9/10 }
+		for wait(ctx, interval/4) && (deathIsDue() || next-int(ended.Load()) > 4*wave) {
 		}
 	}
 	running.Wait()
