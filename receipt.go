@@ -9,7 +9,7 @@ import (
 
 // This file is redemption in one transaction with the host's own writes, for a Store
 // that is a Redeemer. The transaction leaves the grant claimed, with a receipt: the
-// answer, sealed such that only the device's own code opens it. Once the device has
+// answer, sealed under the server's keys for the device's own code. Once the device has
 // been sent the answer, the claim is committed and the receipt discarded. If the
 // process or the database dies in between, the device comes back and is given the
 // same answer again: nothing is issued twice, and no login is lost.
@@ -28,7 +28,8 @@ func (s *Server) collect(ctx context.Context, deviceCode string, digest DeviceCo
 	}
 	switch {
 	case g.State == Approved:
-		return s.issueTogether(ctx, deviceCode, g, now)
+		return s.redeemTogether(ctx, deviceCode, g, now, EventRedeemed,
+			func(ctx context.Context) (*Token, error) { return s.issueToken(ctx, g) })
 	case p.State == Redeeming && (sending || g.State == Redeemed):
 		return nil, nil, s.refuse(ctx, p, p.ClientID, errReplayed) // The device is being sent its answer, or has it.
 	case g.State == Redeeming:
@@ -38,15 +39,18 @@ func (s *Server) collect(ctx context.Context, deviceCode string, digest DeviceCo
 	}
 }
 
-// issueTogether has the tokens issued and the grant claimed in one transaction.
-func (s *Server) issueTogether(ctx context.Context, deviceCode string, g *Grant, now time.Time) (token *Token, deliver deliverer, err error) {
+// redeemTogether claims the grant, and keeps the answer that issue returns, in one
+// transaction with what issue writes. The event is raised when that has happened.
+func (s *Server) redeemTogether(ctx context.Context, deviceCode string, g *Grant, now time.Time, event EventType, issue func(context.Context) (*Token, error)) (token *Token, deliver deliverer, err error) {
 	held, ok := g.hold(now)
 	if !ok {
 		return nil, nil, ErrExpiredToken
 	}
+	inTime, cancel := context.WithTimeout(ctx, s.cfg.ClaimTimeout)
+	defer cancel()
 	var issueErr error
-	err = s.redeemInTime(ctx, &held, func(ctx context.Context) ([]byte, error) {
-		if token, issueErr = s.issueToken(ctx, g); issueErr != nil {
+	err = s.redeemer.Redeem(inTime, &held, func(ctx context.Context) ([]byte, error) {
+		if token, issueErr = issue(ctx); issueErr != nil {
 			return nil, issueErr
 		}
 		return s.sealReceipt(deviceCode, token, held.ExpiresAt)
@@ -60,7 +64,8 @@ func (s *Server) issueTogether(ctx context.Context, deviceCode string, g *Grant,
 	case err != nil:
 		return nil, nil, s.goOn(ctx, g, err)
 	}
-	s.raise(ctx, grantEvent(EventRedeemed, g, nil))
+	held.Version++ // As it is stored now.
+	s.raise(ctx, grantEvent(event, g, nil))
 	return token, s.thenCommit(ctx, held), nil
 }
 
@@ -74,32 +79,11 @@ func (s *Server) deliverAgain(ctx context.Context, deviceCode string, g *Grant, 
 		return nil, nil, s.goOn(ctx, g, err)
 	}
 	token, ok := s.openReceipt(deviceCode, sealed, now)
-	held, holds := g.hold(now)
-	if !ok || !holds {
+	if !ok {
 		return nil, nil, ErrAuthorizationPending // The device may just be getting it.
 	}
-	err = s.redeemInTime(ctx, &held, func(context.Context) ([]byte, error) {
-		return s.sealReceipt(deviceCode, token, held.ExpiresAt)
-	})
-	switch {
-	case errors.Is(err, ErrConflict):
-		return nil, nil, ErrAuthorizationPending
-	case err != nil:
-		return nil, nil, s.goOn(ctx, g, err)
-	}
-	s.raise(ctx, grantEvent(EventDeliveredAgain, g, nil))
-	return token, s.thenCommit(ctx, held), nil
-}
-
-// redeemInTime keeps the grant's Version in step with the stored one.
-func (s *Server) redeemInTime(ctx context.Context, held *Grant, issue func(context.Context) ([]byte, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.ClaimTimeout)
-	defer cancel()
-	err := s.redeemer.Redeem(ctx, held, issue)
-	if err == nil {
-		held.Version++
-	}
-	return err
+	return s.redeemTogether(ctx, deviceCode, g, now, EventDeliveredAgain,
+		func(context.Context) (*Token, error) { return token, nil })
 }
 
 // thenCommit commits the claim once the device has been sent its answer. If that
