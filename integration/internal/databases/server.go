@@ -19,11 +19,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience is how long a server may take to start or to recover.
+// patience is how long a server may take to start.
 const patience = time.Minute
 
-// Server is a PostgreSQL server of the test's own, on a port of its own, which may
-// be killed. Anybody on this machine can connect to it while the test runs.
+// Server is a PostgreSQL server of the test's own, on a port of its own. Anybody on
+// this machine can connect to it while the test runs.
 type Server struct {
 	// DSN is that of the database postgres, as the superuser.
 	DSN string
@@ -54,41 +54,32 @@ func StartPostgreSQL(t testing.TB, settings ...string) *Server {
 	s.log, err = os.Create(filepath.Join(s.dir, "test.log"))
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		s.end(syscall.SIGQUIT)
 		if t.Failed() {
 			log, _ := os.ReadFile(s.log.Name()) // For whoever reads the failure.
 			t.Logf("PostgreSQL wrote:\n%s", log)
 		}
 		assert.NoError(t, s.log.Close())
 	})
-	s.Restart(t)
+	s.start(t)
 	return s
 }
 
-// Kill ends the server with SIGKILL: nothing is written any more. Its connections
-// break a moment later.
-func (s *Server) Kill() { s.end(syscall.SIGKILL) }
-
-// Restart starts the server after Kill and waits until it has recovered.
-func (s *Server) Restart(t testing.TB) {
+// start starts the server, which ends with the test, and waits until it answers.
+func (s *Server) start(t testing.TB) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		s.cmd = s.command(t, "postgres", s.options...)
-		s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
-		require.NoError(t, s.cmd.Start())
-		s.ended = make(chan struct{})
-		go func(cmd *exec.Cmd, ended chan struct{}) {
-			_ = cmd.Wait() // It is in the log why it ended.
-			close(ended)
-		}(s.cmd, s.ended)
-		if s.answers(deadline) {
-			return
-		}
-		// Its predecessor's processes may have been there still.
-		s.end(syscall.SIGQUIT)
-		require.True(t, time.Now().Before(deadline), "PostgreSQL does not start")
-	}
+	s.cmd = s.command(t, "postgres", s.options...)
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	require.NoError(t, s.cmd.Start())
+	s.ended = make(chan struct{})
+	go func() {
+		_ = s.cmd.Wait() // It is in the log why it ended.
+		close(s.ended)
+	}()
+	t.Cleanup(func() {
+		_ = s.cmd.Process.Signal(syscall.SIGQUIT) // It may have ended.
+		<-s.ended
+	})
+	require.True(t, s.answers(time.Now().Add(patience)), "PostgreSQL does not start")
 }
 
 // answers waits until the server does, and reports false when it has ended.
@@ -114,14 +105,6 @@ func (s *Server) answers(deadline time.Time) bool {
 		case <-tick.C:
 		}
 	}
-}
-
-func (s *Server) end(sig syscall.Signal) {
-	if s.cmd == nil {
-		return
-	}
-	_ = s.cmd.Process.Signal(sig) // It may have ended.
-	<-s.ended
 }
 
 // command is a program of PostgreSQL's, which Debian keeps out of PATH.
