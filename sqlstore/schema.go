@@ -14,7 +14,8 @@ import (
 // SchemaVersion is the version of the schema that this package works with.
 const SchemaVersion = 1
 
-// schemaTimeout bounds creating the schema, while other replicas do so too.
+// schemaTimeout bounds creating and checking the schema, while other replicas do so
+// too.
 const schemaTimeout = time.Minute
 
 //go:embed schema/*.sql

@@ -55,7 +55,8 @@ var _ devicegrant.Store = (*Store)(nil)
 
 // New returns a Store in db, which stays the host's to configure and to close. The
 // schema has to be there: apply it with your migrations (see [Schema]) or with
-// [CreateSchema]. New refuses another version of it.
+// [CreateSchema]. New refuses another version of it. It takes at most a minute: no
+// device waits yet, and a database may be busy when its replicas start.
 func New(db *sql.DB, dialect Dialect, cfg Config) (*Store, error) {
 	cfg, err := cfg.withDefaults(dialect)
 	if err != nil {
@@ -65,7 +66,7 @@ func New(db *sql.DB, dialect Dialect, cfg Config) (*Store, error) {
 	if dialect.oneWriter {
 		s.writer = make(writer, 1)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), cfg.Timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), schemaTimeout)
 	defer cancel()
 	err = repeat(ctx, dialect.lost, func(ctx context.Context) (err error) {
 		if err := checkSchema(ctx, db, dialect, cfg); err != nil {

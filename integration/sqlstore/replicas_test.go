@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -147,9 +146,9 @@ func open(kind, dsn string) (*sql.DB, *sqlstore.Store, error) {
 	}
 	db.SetMaxOpenConns(4)
 	db.SetMaxIdleConns(4)
-	store, err := sqlstore.New(db, k.Dialect, sqlstore.Config{})
+	store, err := sqlstore.New(db, k.Dialect, sqlstore.Config{Timeout: patience}) // All tests load the servers at once.
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w, %w", err, db.Close())
+		return nil, nil, errors.Join(err, db.Close())
 	}
 	return db, store, nil
 }
