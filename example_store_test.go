@@ -87,6 +87,7 @@ func (s *mapStore) Swap(_ context.Context, g *devicegrant.Grant) error {
 		return devicegrant.ErrConflict
 	}
 	stored.UserCode, stored.State, stored.Subject, stored.ExpiresAt = g.UserCode, g.State, g.Subject, g.ExpiresAt
+	stored.Session, stored.Entered = g.Session, g.Entered
 	stored.Version++
 	s.grants[g.DeviceCode] = stored
 	return nil

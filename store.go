@@ -3,6 +3,7 @@ package devicegrant
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/google/uuid"
@@ -45,6 +46,22 @@ type DeviceCodeDigest [32]byte
 // be used again.
 type UserCodeDigest [32]byte
 
+// SessionDigest is the SHA-256 digest under which a browser session is stored.
+type SessionDigest [32]byte
+
+// Device is where a device authorization request came from, for the person who is
+// asked to compare (RFC 8628 section 5.4). All of it may be empty, and none of it is
+// proven: Name and UserAgent are what the device says of itself.
+type Device struct {
+	// Name is what the device calls itself: the parameter device_name of the
+	// request, an extension.
+	Name string
+	// UserAgent is the User-Agent header of the request.
+	UserAgent string
+	// Addr is the address that the request came from.
+	Addr netip.Addr
+}
+
 // Grant is one device authorization: what a device asked for and what became of
 // it. It holds no secret; codes are in it as digests only.
 type Grant struct {
@@ -59,10 +76,18 @@ type Grant struct {
 	// Scope is what was asked for: space-separated scope tokens (RFC 6749
 	// section 3.3). Empty means none.
 	Scope string
+	// Device is where the request came from. It never changes.
+	Device Device
 	// State is where the grant stands.
 	State State
 	// Subject is who approved or denied; empty before.
 	Subject string
+	// Session is the browser session that entered the user code first, to which
+	// the grant belongs from then on; zero before.
+	Session SessionDigest
+	// Entered is how often the user code was entered: once by the session it belongs
+	// to, and by any other each time. It is counted up to MaxEntered.
+	Entered int
 	// CreatedAt is when the device asked.
 	CreatedAt time.Time
 	// ExpiresAt is the deadline: at that instant, and after it, the grant is
@@ -74,6 +99,9 @@ type Grant struct {
 	// Version counts the writes of Swap.
 	Version int64
 }
+
+// MaxEntered is where counting how often a user code was entered ends.
+const MaxEntered = 100
 
 // Polled is what a poll needs to know of a grant.
 type Polled struct {
@@ -119,15 +147,17 @@ type Store interface {
 	// harms nobody.
 	Poll(ctx context.Context, code DeviceCodeDigest, clientID string, now time.Time) (Polled, error)
 
-	// Swap writes the UserCode, State, Subject and ExpiresAt of g and adds one to
-	// the stored Version, if the stored Version equals g.Version. Otherwise, and
-	// when there is no such grant, it changes nothing and returns ErrConflict.
+	// Swap writes the UserCode, State, Subject, Session, Entered and ExpiresAt of g
+	// and adds one to the stored Version, if the stored Version equals g.Version.
+	// Otherwise, and when there is no such grant, it changes nothing and returns
+	// ErrConflict.
 	// UserCode is either what is stored or zero, which frees the code.
 	Swap(ctx context.Context, g *Grant) error
 
 	// Purge deletes up to limit grants with ExpiresAt before the given time and
 	// returns how many it deleted, with an error too; fewer than limit without one
-	// means that none is left.
+	// means that none is left. A Store that is a Tallier deletes tallies likewise and
+	// counts them.
 	Purge(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
@@ -136,6 +166,39 @@ type Store interface {
 // live than their length can bear (see [Guessing]).
 type Counter interface {
 	Count(ctx context.Context) (int, error)
+}
+
+// Tallier is an optional interface of a Store that keeps what counts against the
+// limits of [Guessing], so that all servers on that Store share them. Without it, each
+// Server has limits of its own. A Tally may be lost in a crash, but not by chance.
+type Tallier interface {
+	// Tallies returns what is stored under each key, in the order of the keys, of
+	// which there are at most MaxTallies; the zero Tally where there is nothing.
+	Tallies(ctx context.Context, keys []TallyKey) ([]Tally, error)
+
+	// SwapTally stores t under the key, with one added to its Version, if the stored
+	// Version equals t.Version; nothing stored is Version zero. Otherwise it changes
+	// nothing and returns ErrConflict.
+	SwapTally(ctx context.Context, key TallyKey, t Tally) error
+}
+
+// MaxTallies is how many tallies are read at once.
+const MaxTallies = 6
+
+// TallyKey is the digest of what is limited, such as an address.
+type TallyKey [32]byte
+
+// Tally is what counts against one limit. Times are held to the microsecond; only the
+// zero Tally has zero times.
+type Tally struct {
+	// Guesses is how many guesses are counted.
+	Guesses int
+	// PaidAt is when the limit is as good as new but for Guesses.
+	PaidAt time.Time
+	// ExpiresAt is when the Tally means nothing any more and can be purged.
+	ExpiresAt time.Time
+	// Version counts the writes.
+	Version int64
 }
 
 // Redeemer is an optional interface of a Store that is in the same database as the

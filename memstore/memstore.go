@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/devicegrant/devicegrant"
+	"github.com/devicegrant/devicegrant/internal/recent"
 )
 
 // DefaultMax is how many grants a Store holds when Config.Max is zero.
@@ -25,11 +26,14 @@ const shardCount = 256
 // Grants are spread over shards by the digest of their device code, and the index
 // of user codes by theirs. No two shards are ever locked at once by one call,
 // except by Create, which takes the index's first.
+//
+// Of tallies it holds the 65,536 that were used last, and at most twice as many.
 type Store struct {
-	max    int64
-	count  atomic.Int64
-	grants [shardCount]grantShard
-	codes  [shardCount]codeShard
+	max     int64
+	count   atomic.Int64
+	grants  [shardCount]grantShard
+	codes   [shardCount]codeShard
+	tallies *recent.Map[devicegrant.TallyKey, devicegrant.Tally]
 
 	purgeNext atomic.Uint32 // the shard at which the next Purge begins
 }
@@ -49,6 +53,7 @@ var errDeviceCodeExists = errors.New("memstore: device code is stored already")
 var (
 	_ devicegrant.Store   = (*Store)(nil)
 	_ devicegrant.Counter = (*Store)(nil)
+	_ devicegrant.Tallier = (*Store)(nil)
 )
 
 // New returns an empty Store for at most maxGrants grants, those that are over and
@@ -58,7 +63,7 @@ func New(maxGrants int) *Store {
 	if maxGrants == 0 {
 		maxGrants = DefaultMax
 	}
-	s := &Store{max: int64(maxGrants)}
+	s := &Store{max: int64(maxGrants), tallies: recent.New[devicegrant.TallyKey, devicegrant.Tally](0)}
 	for i := range shardCount {
 		s.grants[i].m = make(map[devicegrant.DeviceCodeDigest]*devicegrant.Grant)
 		s.codes[i].m = make(map[devicegrant.UserCodeDigest]devicegrant.DeviceCodeDigest)
@@ -95,7 +100,9 @@ func (s *Store) Create(_ context.Context, g *devicegrant.Grant) error {
 		return devicegrant.ErrFull
 	}
 	stored := *g
-	stored.ClientID, stored.Scope = strings.Clone(g.ClientID), strings.Clone(g.Scope) // They may be part of a whole request.
+	// They may be part of a whole request.
+	stored.ClientID, stored.Scope = strings.Clone(g.ClientID), strings.Clone(g.Scope)
+	stored.Device.Name, stored.Device.UserAgent = strings.Clone(g.Device.Name), strings.Clone(g.Device.UserAgent)
 	codes.m[g.UserCode] = g.DeviceCode
 	grants.m[g.DeviceCode] = &stored
 	return nil
@@ -167,6 +174,7 @@ func (s *Store) swap(g *devicegrant.Grant) (freed devicegrant.UserCodeDigest, er
 		freed = stored.UserCode
 	}
 	stored.UserCode, stored.State, stored.Subject, stored.ExpiresAt = g.UserCode, g.State, g.Subject, g.ExpiresAt
+	stored.Session, stored.Entered = g.Session, g.Entered
 	stored.Version++
 	return freed, nil
 }
@@ -182,7 +190,7 @@ func (s *Store) free(code devicegrant.UserCodeDigest, device devicegrant.DeviceC
 }
 
 // Purge implements devicegrant.Store. It holds one shard at a time, and goes on
-// where the call before it stopped.
+// where the call before it stopped. Tallies come after the grants.
 func (s *Store) Purge(ctx context.Context, before time.Time, limit int) (int, error) {
 	total, start := 0, s.purgeNext.Load()
 	for i := range uint32(shardCount) {
@@ -197,10 +205,11 @@ func (s *Store) Purge(ctx context.Context, before time.Time, limit int) (int, er
 		}
 		if total >= limit {
 			s.purgeNext.Store(start + i) // There may be more in this shard.
-			break
+			return total, nil
 		}
 	}
-	return total, nil
+	over := func(t devicegrant.Tally) bool { return t.ExpiresAt.Before(before) }
+	return total + s.tallies.Purge(over, limit-total), nil
 }
 
 // purge deletes up to limit grants and returns their codes.
@@ -222,3 +231,23 @@ func (shard *grantShard) purge(before time.Time, limit int) map[devicegrant.Devi
 
 // Count implements devicegrant.Counter: the grants held, in whatever state.
 func (s *Store) Count(context.Context) (int, error) { return int(s.count.Load()), nil }
+
+// Tallies implements devicegrant.Tallier. It reads one after the other.
+func (s *Store) Tallies(_ context.Context, keys []devicegrant.TallyKey) ([]devicegrant.Tally, error) {
+	tallies := make([]devicegrant.Tally, len(keys))
+	for i, key := range keys {
+		tallies[i] = s.tallies.Get(key)
+	}
+	return tallies, nil
+}
+
+// SwapTally implements devicegrant.Tallier.
+func (s *Store) SwapTally(_ context.Context, key devicegrant.TallyKey, t devicegrant.Tally) error {
+	return s.tallies.Update(key, func(stored devicegrant.Tally) (devicegrant.Tally, error) {
+		if stored.Version != t.Version {
+			return stored, devicegrant.ErrConflict
+		}
+		t.Version++
+		return t, nil
+	})
+}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -152,6 +153,56 @@ func TestPollDoesNotAllocate(t *testing.T) {
 		}
 	})
 	assert.Zero(t, allocs)
+}
+
+// The text of a grant is often a part of a request, which must not stay because of it.
+func TestKeepsNoRequest(t *testing.T) {
+	request := "client_id=tv&scope=openid&device_name=Kitchen&user_agent=TV/1.0"
+	g := grant(0)
+	g.ClientID, g.Scope = request[10:12], request[19:25]
+	g.Device.Name, g.Device.UserAgent = request[38:45], request[57:63]
+	given := []string{g.ClientID, g.Scope, g.Device.Name, g.Device.UserAgent}
+	require.Equal(t, []string{"tv", "openid", "Kitchen", "TV/1.0"}, given)
+	s := memstore.New(0)
+	require.NoError(t, s.Create(t.Context(), g))
+	got, err := s.ByDeviceCode(t.Context(), g.DeviceCode)
+	require.NoError(t, err)
+	for i, text := range []string{got.ClientID, got.Scope, got.Device.Name, got.Device.UserAgent} {
+		assert.Equal(t, given[i], text)
+		assert.NotSame(t, unsafe.StringData(given[i]), unsafe.StringData(text), "%q is a part of the request", text)
+	}
+}
+
+// Whoever makes up addresses neither fills the memory nor has others' tallies forgotten
+// that are used all the time.
+func TestTalliesAreBounded(t *testing.T) {
+	const keys = 200_000
+	s := memstore.New(0)
+	everybody := devicegrant.TallyKey{31: 1}
+	add := func(key devicegrant.TallyKey) {
+		tallies, err := s.Tallies(t.Context(), []devicegrant.TallyKey{key})
+		require.NoError(t, err)
+		tallies[0].Guesses++
+		tallies[0].ExpiresAt = noon
+		require.NoError(t, s.SwapTally(t.Context(), key, tallies[0]))
+	}
+	for i := range keys {
+		var key devicegrant.TallyKey
+		binary.BigEndian.PutUint64(key[:], uint64(i))
+		add(key)
+		if i%100 == 0 {
+			add(everybody)
+		}
+	}
+	tallies, err := s.Tallies(t.Context(), []devicegrant.TallyKey{everybody, {}})
+	require.NoError(t, err)
+	assert.Equal(t, keys/100, tallies[0].Guesses)
+	assert.Zero(t, tallies[1], "the first is forgotten")
+	wantCount(t, s, 0)
+	n, err := s.Purge(t.Context(), noon.Add(time.Second), keys)
+	require.NoError(t, err)
+	assert.Greater(t, n, 1<<16)
+	assert.LessOrEqual(t, n, 2<<16)
 }
 
 // Creates at once never go over the bound, nor stop short of it.

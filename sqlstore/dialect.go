@@ -26,8 +26,8 @@ type dialect struct {
 	numbered  bool   // parameters are $1, $2 and not ?
 	prepares  bool   // statements are worth preparing
 	oneWriter bool   // only one connection can write at a time
-	// purgesAtOnce is how many grants one statement may purge, so that others who
-	// write do not wait long; zero is no limit.
+	// purgesAtOnce is how many rows one statement may purge, so that others who write do
+	// not wait long; zero is no limit.
 	purgesAtOnce int
 
 	// id is a grant's ID as the database takes it.
@@ -44,24 +44,29 @@ type dialect struct {
 type texts struct {
 	create string // a grant, unless one of its codes is there: the row count says so
 	poll   string // of a client: record it and read the grant
-	purge  string // before a time, up to a limit: each row counts for as many grants
+	purge  string // grants before a time, up to a limit: each row counts for as many
 	lock   string // a grant of a version, unless a transaction has it: returns a row
+
+	insertTally  string // unless its key is there: the row count says so
+	purgeTallies string // before a time, up to a limit
 }
 
 // The statements, and parts of some, that they write in the same way.
 const (
-	newGrant = `devicegrant_grants (device_code, user_code, id, client_id, scope, state, subject,
-	created_at, expires_at, version, interval_us, on_time, last_poll, repeated)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	newGrant = `devicegrant_grants (device_code, user_code, id, client_id, scope, device_name, device_agent, device_addr,
+	state, subject, session, entered, created_at, expires_at, version, interval_us, on_time, last_poll, repeated)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 	// The pace is the one that polls have made, or, before the first, the grant's own.
-	readGrant = `SELECT g.device_code, g.user_code, g.id, g.client_id, g.scope, g.state, g.subject, g.created_at, g.expires_at, g.version,
+	readGrant = `SELECT g.device_code, g.user_code, g.id, g.client_id, g.scope, g.device_name, g.device_agent, g.device_addr,
+	g.state, g.subject, g.session, g.entered, g.created_at, g.expires_at, g.version,
 	COALESCE(p.interval_us, g.interval_us), COALESCE(p.on_time, g.on_time),
 	COALESCE(p.last_poll, g.last_poll), COALESCE(p.repeated, g.repeated)
 FROM devicegrant_grants g LEFT JOIN devicegrant_polls p ON p.device_code = g.device_code
 WHERE g.`
 
-	swapGrant = `UPDATE devicegrant_grants SET user_code = ?, state = ?, subject = ?, expires_at = ?, receipt = ?, version = version + 1
+	swapGrant = `UPDATE devicegrant_grants SET user_code = ?, state = ?, subject = ?, session = ?, entered = ?, expires_at = ?, receipt = ?,
+	version = version + 1
 WHERE device_code = ? AND version = ?`
 
 	lockGrant = `SELECT version FROM devicegrant_grants WHERE device_code = ? AND version = ? FOR UPDATE SKIP LOCKED`
@@ -69,4 +74,12 @@ WHERE device_code = ? AND version = ?`
 	readVersion = `SELECT COALESCE(MAX(version), 0) FROM devicegrant_schema`
 
 	readReceipt = `SELECT receipt FROM devicegrant_grants WHERE device_code = ? AND version = ?`
+
+	// As many as there may be keys, which is devicegrant.MaxTallies.
+	readTallies = `SELECT id, guesses, paid_at, expires_at, version FROM devicegrant_tallies WHERE id IN (?, ?, ?, ?, ?, ?)`
+
+	newTally = `devicegrant_tallies (id, guesses, paid_at, expires_at, version) VALUES (?, ?, ?, ?, 1)`
+
+	updateTally = `UPDATE devicegrant_tallies SET guesses = ?, paid_at = ?, expires_at = ?, version = version + 1
+WHERE id = ? AND version = ?`
 )

@@ -27,6 +27,10 @@ WHERE routine_schema = DATABASE() AND routine_name IN ('devicegrant_poll', 'devi
 		purge: `CALL devicegrant_purge(?, ?)`,
 
 		lock: lockGrant,
+
+		insertTally: `INSERT IGNORE INTO ` + newTally,
+
+		purgeTallies: `DELETE FROM devicegrant_tallies WHERE expires_at < ? ORDER BY expires_at, id LIMIT ?`,
 	},
 	prepares: true,
 	id:       func(id uuid.UUID) any { return id[:] },

@@ -44,6 +44,11 @@ SELECT g.id, g.state, g.expires_at, polled.* FROM g, polled`, "$3::bigint", "lea
 SELECT count(*) FROM gone`,
 
 		lock: lockGrant,
+
+		insertTally: `INSERT INTO ` + newTally + ` ON CONFLICT DO NOTHING`,
+
+		purgeTallies: `DELETE FROM devicegrant_tallies WHERE id = ANY (ARRAY(
+	SELECT id FROM devicegrant_tallies WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))`,
 	},
 	numbered: true,
 	id:       func(id uuid.UUID) any { return id.String() },

@@ -16,6 +16,7 @@ import (
 type queries struct {
 	create, byUserCode, byDeviceCode, poll, swap, purge query
 	lock, receipt                                       query
+	tallies, insertTally, updateTally, purgeTallies     query
 }
 
 // query is one statement.
@@ -39,6 +40,10 @@ func newQueries(ctx context.Context, db *sql.DB, d Dialect, prefix string) (q qu
 		{&q.purge, d.texts.purge},
 		{&q.lock, d.texts.lock},
 		{&q.receipt, readReceipt},
+		{&q.tallies, readTallies},
+		{&q.insertTally, d.texts.insertTally},
+		{&q.updateTally, updateTally},
+		{&q.purgeTallies, d.texts.purgeTallies},
 	} {
 		if d.numbered {
 			s.text = number(s.text)
@@ -70,7 +75,10 @@ func number(text string) string {
 
 func (q *queries) close() error {
 	var errs []error
-	for _, q := range []query{q.create, q.byUserCode, q.byDeviceCode, q.poll, q.swap, q.purge, q.lock, q.receipt} {
+	for _, q := range []query{
+		q.create, q.byUserCode, q.byDeviceCode, q.poll, q.swap, q.purge, q.lock, q.receipt,
+		q.tallies, q.insertTally, q.updateTally, q.purgeTallies,
+	} {
 		if q.prepared != nil {
 			errs = append(errs, q.prepared.Close())
 		}
@@ -101,14 +109,19 @@ func (q query) rows(ctx context.Context, args ...any) (*sql.Rows, error) {
 	return q.on.QueryContext(ctx, q.text, args...)
 }
 
+// change returns how many rows a statement has changed.
+func (q query) change(ctx context.Context, args ...any) (int64, error) {
+	result, err := q.exec(ctx, args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 // changeOne runs a statement that changes one row; when it changes none, that means
 // the error none.
 func (q query) changeOne(ctx context.Context, none error, args ...any) error {
-	result, err := q.exec(ctx, args...)
-	if err != nil {
-		return err
-	}
-	n, err := result.RowsAffected()
+	n, err := q.change(ctx, args...)
 	if err == nil && n != 1 {
 		return none
 	}

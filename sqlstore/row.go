@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"database/sql"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -14,8 +15,11 @@ import (
 
 // What a text column holds at most, in bytes.
 const (
-	maxName  = 1 << 10
-	maxScope = 1<<16 - 1
+	maxName        = 1 << 10
+	maxScope       = 1<<16 - 1
+	maxDeviceName  = 256
+	maxDeviceAgent = 512
+	maxDeviceAddr  = 64
 )
 
 // checkText refuses text that some of the databases would refuse, cut short or
@@ -28,6 +32,9 @@ func checkText(g *devicegrant.Grant) error {
 		{"client id", g.ClientID, maxName},
 		{"subject", g.Subject, maxName},
 		{"scope", g.Scope, maxScope},
+		{"device name", g.Device.Name, maxDeviceName},
+		{"user agent", g.Device.UserAgent, maxDeviceAgent},
+		{"address", address(g.Device.Addr), maxDeviceAddr},
 	} {
 		switch {
 		case !isText(text.value):
@@ -46,26 +53,35 @@ type row struct {
 	deviceCode, userCode      []byte
 	id                        uuid.UUID
 	clientID, scope, subject  string
+	device                    devicegrant.Device // but for the address
+	addr                      []byte
 	state                     devicegrant.State
+	session                   []byte
+	entered                   int
 	created, expires, version int64
 	pace                      paceRow
 }
 
 func (r *row) columns() []any {
 	return []any{
-		&r.deviceCode, &r.userCode, &r.id, &r.clientID, &r.scope, &r.state, &r.subject, &r.created, &r.expires, &r.version,
+		&r.deviceCode, &r.userCode, &r.id, &r.clientID, &r.scope, &r.device.Name, &r.device.UserAgent, &r.addr,
+		&r.state, &r.subject, &r.session, &r.entered, &r.created, &r.expires, &r.version,
 		&r.pace.interval, &r.pace.onTime, &r.pace.last, &r.pace.repeated,
 	}
 }
 
-func (r *row) read() *devicegrant.Grant {
+func (r *row) read() (*devicegrant.Grant, error) {
 	g := &devicegrant.Grant{
-		ID: r.id, ClientID: r.clientID, Scope: r.scope, State: r.state, Subject: r.subject,
+		ID: r.id, ClientID: r.clientID, Scope: r.scope, Device: r.device, State: r.state, Subject: r.subject, Entered: r.entered,
 		CreatedAt: instant(r.created), ExpiresAt: instant(r.expires), Pace: r.pace.read(), Version: r.version,
 	}
 	copy(g.DeviceCode[:], r.deviceCode)
 	copy(g.UserCode[:], r.userCode)
-	return g
+	copy(g.Session[:], r.session)
+	if err := g.Device.Addr.UnmarshalText(r.addr); err != nil {
+		return nil, err
+	}
+	return g, nil
 }
 
 // polledRow is what a poll returns.
@@ -109,10 +125,19 @@ func micros(t time.Time) sql.NullInt64 {
 	return sql.NullInt64{Int64: t.UnixMicro(), Valid: !t.IsZero()}
 }
 
-// userCode stores a code that is free as NULL, of which there may be many.
-func userCode(g *devicegrant.Grant) any {
-	if g.UserCode == (devicegrant.UserCodeDigest{}) {
+// digest stores a user code that is free, of which there may be many, and a session that
+// is none, as NULL.
+func digest(d [32]byte) any {
+	if d == [32]byte{} {
 		return nil
 	}
-	return g.UserCode[:]
+	return d[:]
+}
+
+// address is empty when there is none.
+func address(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
 }

@@ -31,6 +31,11 @@ RETURNING 1`,
 
 		// A write that changes nothing takes the lock for all that follow.
 		lock: `UPDATE devicegrant_grants SET version = version WHERE device_code = ? AND version = ? RETURNING version`,
+
+		insertTally: `INSERT INTO ` + newTally + ` ON CONFLICT DO NOTHING`,
+
+		purgeTallies: `DELETE FROM devicegrant_tallies WHERE id IN (
+	SELECT id FROM devicegrant_tallies WHERE expires_at < ? ORDER BY expires_at LIMIT ?)`,
 	},
 	prepares:     true,
 	oneWriter:    true,

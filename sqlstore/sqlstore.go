@@ -6,8 +6,9 @@
 //	store, err := sqlstore.New(db, sqlstore.PostgreSQL, sqlstore.Config{})
 //
 // It imports no driver, starts no goroutine and changes no schema unless told to.
-// Each method of devicegrant.Store is one statement that goes by an index. Polls
-// are recorded apart from the grants, so that none of them touches a decision.
+// Each method of devicegrant.Store is one statement that goes by an index; Purge is one
+// for grants and one for tallies. Polls are recorded apart from the grants, so that none
+// of them touches a decision.
 //
 // A host that keeps its tokens in the same database has them written in the
 // transaction that redeems the grant: see [Store.Transactional].
@@ -51,7 +52,10 @@ type Store struct {
 	writer  writer
 }
 
-var _ devicegrant.Store = (*Store)(nil)
+var (
+	_ devicegrant.Store   = (*Store)(nil)
+	_ devicegrant.Tallier = (*Store)(nil)
+)
 
 // New returns a Store in db, which stays the host's to configure and to close. The
 // schema has to be there: apply it with your migrations (see [Schema]) or with
@@ -85,14 +89,16 @@ func New(db *sql.DB, dialect Dialect, cfg Config) (*Store, error) {
 func (s *Store) Close() error { return s.queries.close() }
 
 // Create implements devicegrant.Store. Text that is not UTF-8, has a NUL in it or is
-// too long (1 KiB, and 64 KiB of scope) is an error.
+// too long is an error: 1 KiB of client id or subject, 64 KiB of scope, 256 bytes of the
+// device's name, 512 of its user agent and 64 of its address.
 func (s *Store) Create(ctx context.Context, g *devicegrant.Grant) error {
 	if err := checkText(g); err != nil {
 		return err
 	}
 	return s.write(ctx, "create", func(ctx context.Context) error {
 		return s.queries.create.changeOne(ctx, devicegrant.ErrUserCodeExists,
-			g.DeviceCode[:], userCode(g), s.dialect.id(g.ID), g.ClientID, g.Scope, g.State, g.Subject,
+			g.DeviceCode[:], digest(g.UserCode), s.dialect.id(g.ID), g.ClientID, g.Scope,
+			g.Device.Name, g.Device.UserAgent, address(g.Device.Addr), g.State, g.Subject, digest(g.Session), g.Entered,
 			g.CreatedAt.UnixMicro(), g.ExpiresAt.UnixMicro(), g.Version,
 			g.Pace.Interval.Microseconds(), micros(g.Pace.OnTime), micros(g.Pace.Last), g.Pace.Repeated)
 	})
@@ -114,8 +120,8 @@ func (s *Store) read(ctx context.Context, q query, code []byte) (g *devicegrant.
 		if err := q.readOne(ctx, []any{code}, r.columns()); err != nil {
 			return err
 		}
-		g = r.read()
-		return nil
+		g, err = r.read()
+		return err
 	})
 	return g, err
 }
@@ -159,29 +165,35 @@ func (s *Store) Swap(ctx context.Context, g *devicegrant.Grant) error {
 }
 
 func swapArgs(g *devicegrant.Grant, receipt any) []any {
-	return []any{userCode(g), g.State, g.Subject, g.ExpiresAt.UnixMicro(), receipt, g.DeviceCode[:], g.Version}
+	return []any{
+		digest(g.UserCode), g.State, g.Subject, digest(g.Session), g.Entered, g.ExpiresAt.UnixMicro(), receipt,
+		g.DeviceCode[:], g.Version,
+	}
 }
 
 // Purge implements devicegrant.Store. It deletes the oldest first, and holds no lock
 // but those of its batch. Of several at once, in PostgreSQL each passes over what the
 // others delete; elsewhere they wait for one another. In SQLite, where nobody writes
-// beside it, it goes by a few grants at a time.
+// beside it, it goes by a few at a time. Tallies come after the grants.
 func (s *Store) Purge(ctx context.Context, before time.Time, limit int) (n int, err error) {
-	for n < limit {
-		most := limit - n
-		if s.dialect.purgesAtOnce > 0 {
-			most = min(most, s.dialect.purgesAtOnce)
-		}
-		some, err := s.purge(ctx, before, most)
-		n += some
-		if err != nil || some < most {
-			return n, err
+	for _, purge := range []func(context.Context, time.Time, int) (int, error){s.purgeGrants, s.purgeTallies} {
+		for left := true; left && n < limit; {
+			most := limit - n
+			if s.dialect.purgesAtOnce > 0 {
+				most = min(most, s.dialect.purgesAtOnce)
+			}
+			some, err := purge(ctx, before, most)
+			n += some
+			if err != nil {
+				return n, err
+			}
+			left = some == most
 		}
 	}
 	return n, nil
 }
 
-func (s *Store) purge(ctx context.Context, before time.Time, most int) (n int, err error) {
+func (s *Store) purgeGrants(ctx context.Context, before time.Time, most int) (n int, err error) {
 	err = s.write(ctx, "purge", func(ctx context.Context) error {
 		n = 0
 		return s.queries.purge.each(ctx, []any{before.UnixMicro(), most}, func(rows *sql.Rows) error {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"regexp"
 	"strings"
 	"sync"
@@ -75,7 +76,7 @@ func TestDialectNames(t *testing.T) {
 // created finds what a statement of a schema creates, and the names it uses.
 var (
 	created = regexp.MustCompile(`CREATE (?:UNLOGGED |UNIQUE )?(TABLE|INDEX|PROCEDURE|TRIGGER) IF NOT EXISTS (\w+)`)
-	named   = regexp.MustCompile(`\b\w+_(?:schema|grants|polls|purge|grants_\w+|polls_\w+)\b`)
+	named   = regexp.MustCompile(`\b\w+_(?:schema|grants|polls|tallies|purge|grants_\w+|polls_\w+|tallies_\w+)\b`)
 )
 
 func TestSchema(t *testing.T) {
@@ -114,12 +115,16 @@ func statements(t *testing.T, d Dialect, prefix string) map[string]string {
 	return map[string]string{
 		"create": q.create.text, "byUserCode": q.byUserCode.text, "byDeviceCode": q.byDeviceCode.text, "poll": q.poll.text,
 		"swap": q.swap.text, "purge": q.purge.text, "lock": q.lock.text, "receipt": q.receipt.text,
+		"tallies": q.tallies.text, "insertTally": q.insertTally.text, "updateTally": q.updateTally.text, "purgeTallies": q.purgeTallies.text,
 	}
 }
 
 // Every dialect takes the same arguments, and leaves no gap of a text's unfilled.
 func TestStatements(t *testing.T) {
-	arguments := map[string]int{"create": 14, "byUserCode": 1, "byDeviceCode": 1, "poll": 3, "swap": 7, "purge": 2, "lock": 2, "receipt": 2}
+	arguments := map[string]int{
+		"create": 19, "byUserCode": 1, "byDeviceCode": 1, "poll": 3, "swap": 9, "purge": 2, "lock": 2, "receipt": 2,
+		"tallies": devicegrant.MaxTallies, "insertTally": 4, "updateTally": 5, "purgeTallies": 2,
+	}
 	for _, d := range dialects {
 		for name, text := range statements(t, d, defaultPrefix) {
 			most, plain := 0, strings.Count(text, "?")
@@ -166,7 +171,7 @@ func TestSplit(t *testing.T) {
 
 // Every statement of the schemas is whole, and none is lost.
 func TestSplitSchemas(t *testing.T) {
-	for d, want := range map[Dialect]int{PostgreSQL: 6, MySQL: 6, SQLite: 6} {
+	for d, want := range map[Dialect]int{PostgreSQL: 8, MySQL: 7, SQLite: 8} {
 		text, err := Schema(d, Config{})
 		require.NoError(t, err)
 		got := split(text)
@@ -207,7 +212,16 @@ func TestCheckText(t *testing.T) {
 		"a NUL in the subject":     {devicegrant.Grant{Subject: "\x00"}, "the subject is not text"},
 		"a NUL in the scope":       {devicegrant.Grant{Scope: "openid\x00"}, "the scope is not text"},
 		"a scope that is no UTF-8": {devicegrant.Grant{Scope: "\xff"}, "the scope is not text"},
-		"half a surrogate":         {devicegrant.Grant{Subject: "\xed\xa0\x80"}, "the subject is not text"},
+		"a device in full": {devicegrant.Grant{Device: devicegrant.Device{
+			Name: long(256), UserAgent: long(512), Addr: netip.MustParseAddr("2001:db8:1111:2222:3333:4444:5555:6666%" + long(24)),
+		}}, ""},
+		"a device's name too long":     {devicegrant.Grant{Device: devicegrant.Device{Name: long(257)}}, "the device name has 257 bytes; at most 256"},
+		"a user agent too long":        {devicegrant.Grant{Device: devicegrant.Device{UserAgent: long(513)}}, "the user agent has 513 bytes; at most 512"},
+		"an address too long":          {devicegrant.Grant{Device: devicegrant.Device{Addr: netip.MustParseAddr("::1%" + long(61))}}, "the address has 65 bytes; at most 64"},
+		"a NUL in a device's name":     {devicegrant.Grant{Device: devicegrant.Device{Name: "\x00"}}, "the device name is not text"},
+		"a user agent that's no UTF-8": {devicegrant.Grant{Device: devicegrant.Device{UserAgent: "\xff"}}, "the user agent is not text"},
+		"a NUL in an address's zone":   {devicegrant.Grant{Device: devicegrant.Device{Addr: netip.MustParseAddr("::1%\x00")}}, "the address is not text"},
+		"half a surrogate":             {devicegrant.Grant{Subject: "\xed\xa0\x80"}, "the subject is not text"},
 	} {
 		err := checkText(&tt.g)
 		if tt.want == "" {
@@ -332,12 +346,44 @@ func TestErrOp(t *testing.T) {
 
 func TestTxOutsideOfRedeem(t *testing.T) { assert.Nil(t, Tx(t.Context())) }
 
-func TestUserCode(t *testing.T) {
-	assert.Nil(t, userCode(&devicegrant.Grant{}))
-	assert.Len(t, userCode(&devicegrant.Grant{UserCode: [32]byte{31: 1}}), 32)
+func TestDigest(t *testing.T) {
+	assert.Nil(t, digest(devicegrant.UserCodeDigest{}))
+	assert.Nil(t, digest(devicegrant.SessionDigest{}))
+	assert.Len(t, digest(devicegrant.UserCodeDigest{31: 1}), 32)
 	for _, d := range dialects {
 		assert.Len(t, fmt.Sprint(d.id(uuid.Max)), map[Dialect]int{PostgreSQL: 36, MySQL: 65, SQLite: 65}[d], "%v", d) // Text, or 16 bytes.
 	}
+}
+
+// An address is stored as text that is read as the same address, and none is empty.
+func TestAddress(t *testing.T) {
+	assert.Empty(t, address(netip.Addr{}))
+	for _, text := range []string{"", "192.0.2.1", "::", "2001:db8::1", "::ffff:192.0.2.1", "fe80::1%eth0", "::ffff:192.0.2.1%a%b"} {
+		var addr netip.Addr
+		require.NoError(t, addr.UnmarshalText([]byte(text)))
+		g, err := (&row{addr: []byte(address(addr))}).read()
+		require.NoError(t, err)
+		assert.Equal(t, addr, g.Device.Addr)
+	}
+	g, err := (&row{addr: []byte("example.com")}).read()
+	require.ErrorContains(t, err, "example.com")
+	assert.Nil(t, g)
+}
+
+// What cannot be read at once is refused, and nothing is read without asking.
+func TestTalliesAreFew(t *testing.T) {
+	db := &fakeDatabase{}
+	s := db.store(t, SQLite)
+	sent := db.sent()
+	tallies, err := s.Tallies(t.Context(), nil)
+	require.NoError(t, err)
+	assert.Empty(t, tallies)
+	_, err = s.Tallies(t.Context(), make([]devicegrant.TallyKey, devicegrant.MaxTallies+1))
+	require.ErrorContains(t, err, "7 tallies are asked for; at most 6")
+	assert.Equal(t, sent, db.sent())
+
+	keys := []devicegrant.TallyKey{{1}, {2}}
+	assert.Equal(t, []any{keys[0][:], keys[1][:], keys[1][:], keys[1][:], keys[1][:], keys[1][:]}, tallyArgs(keys))
 }
 
 func TestNewRefuses(t *testing.T) {
@@ -398,7 +444,7 @@ func TestCloseReleasesStatements(t *testing.T) {
 		db := database.open(t)
 		s, err := New(db, d, Config{})
 		require.NoError(t, err)
-		assert.Equal(t, d.prepares, database.prepared() == 8, d)
+		assert.Equal(t, d.prepares, database.prepared() == 12, d)
 		require.NoError(t, s.Close())
 		assert.Zero(t, database.prepared())
 		assert.NoError(t, db.PingContext(t.Context()), "the database stays open")

@@ -13,7 +13,10 @@ import (
 // with what the host writes in it. Get one with [Store.Transactional].
 type Transactional struct{ *Store }
 
-var _ devicegrant.Redeemer = Transactional{}
+var (
+	_ devicegrant.Redeemer = Transactional{}
+	_ devicegrant.Tallier  = Transactional{}
+)
 
 // Transactional returns the Store for a host that keeps its tokens in the same
 // database. Its Config.IssueToken gets the transaction with [Tx] and writes its

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -12,7 +13,8 @@ import (
 
 var createClauses = []clause{
 	{"stores every field", createStoresFields},
-	{"stores any state, version and pace", createStoresHistory},
+	{"stores any state, session, version and pace", createStoresHistory},
+	{"stores any device", createStoresDevice},
 	{"keeps times as instants, to the microsecond", createKeepsInstants},
 	{"tells codes apart byte for byte", createKeepsDigests},
 	{"copies what it is given", createCopies},
@@ -64,9 +66,44 @@ func createStoresHistory(s *suite) {
 	for _, state := range states {
 		g := s.store(func(g *devicegrant.Grant) {
 			g.State, g.Subject, g.Version = state, "alice", 41
+			g.Session, g.Entered = sessions[2], devicegrant.MaxEntered
 			g.Pace = devicegrant.Pace{Interval: 15 * time.Second, OnTime: noon.Add(time.Second), Last: noon.Add(3 * time.Second), Repeated: true}
 		})
-		s.wantStored(fmt.Sprintf("created %v, at version 41, polled before", state), g)
+		s.wantStored(fmt.Sprintf("created %v, at version 41, entered and polled before", state), g)
+	}
+	for _, session := range sessions {
+		s.wantStored(fmt.Sprintf("created with the session %x", session), s.store(func(g *devicegrant.Grant) { g.Session = session }))
+	}
+}
+
+// sessions are no session and digests, some of which a column that pads or trims takes for
+// another.
+var sessions = []devicegrant.SessionDigest{{}, {31: 1}, {0: 's'}, {0: ' ', 31: ' '}, {0: 0xff, 1: 0xfe, 31: '\\'}}
+
+// elsewhere is another device than a grant of the tests has.
+var elsewhere = devicegrant.Device{Name: "Office", UserAgent: "Printer/2.0", Addr: netip.IPv6Loopback()}
+
+// devices are what a device says of itself, and where it may be.
+func devices() map[string]devicegrant.Device {
+	devices := map[string]devicegrant.Device{
+		"nothing known":       {},
+		"as long as they get": {Name: strings.Repeat("телефон ", 17) + "1", UserAgent: strings.Repeat("Mozilla/5.0 (TV) ", 31)[:512]},
+	}
+	for _, addr := range []string{
+		"192.0.2.1", "0.0.0.0", "255.255.255.255", "2001:db8::1", "::", "2001:db8:1111:2222:3333:4444:5555:6666",
+		"::ffff:192.0.2.1", // It is not the IPv4 address that is mapped.
+	} {
+		devices["at "+addr] = devicegrant.Device{Addr: netip.MustParseAddr(addr)}
+	}
+	for name, text := range texts {
+		devices["text: "+name] = devicegrant.Device{Name: text, UserAgent: "agent " + text}
+	}
+	return devices
+}
+
+func createStoresDevice(s *suite) {
+	for name, device := range inOrder(devices()) {
+		s.wantStored("the device is "+name, s.store(func(g *devicegrant.Grant) { g.Device = device }))
 	}
 }
 
@@ -138,7 +175,7 @@ func createCopies(s *suite) {
 func spoil(g *devicegrant.Grant) {
 	*g = devicegrant.Grant{
 		ID: uuid.NewSHA1(uuid.NameSpaceOID, []byte("spoiled")), DeviceCode: [32]byte{1}, UserCode: [32]byte{1}, ClientID: "spoiled", Scope: "spoiled",
-		State: devicegrant.Denied, Subject: "spoiled", CreatedAt: noon.Add(-time.Hour), ExpiresAt: noon.Add(time.Hour),
+		Device: elsewhere, State: devicegrant.Denied, Subject: "spoiled", Session: [32]byte{1}, Entered: 7, CreatedAt: noon.Add(-time.Hour), ExpiresAt: noon.Add(time.Hour),
 		Pace: devicegrant.Pace{Interval: time.Hour, OnTime: noon, Last: noon}, Version: 1000,
 	}
 }

@@ -13,10 +13,10 @@ import (
 // that a Store's contract names: it means that the Store could not answer.
 var ErrInjected = errors.New("storetest: injected fault")
 
-// Op names a method of devicegrant.Store.
+// Op names a method of devicegrant.Store or devicegrant.Tallier.
 type Op string
 
-// The methods of devicegrant.Store.
+// The methods of devicegrant.Store, and those of devicegrant.Tallier.
 const (
 	OpCreate       Op = "Create"
 	OpByUserCode   Op = "ByUserCode"
@@ -24,6 +24,9 @@ const (
 	OpPoll         Op = "Poll"
 	OpSwap         Op = "Swap"
 	OpPurge        Op = "Purge"
+
+	OpTallies   Op = "Tallies"
+	OpSwapTally Op = "SwapTally"
 )
 
 // Always is for a Fault's Times: every call fails.
@@ -51,7 +54,8 @@ type Fault struct {
 // Before and After are set first.
 //
 // It is neither a devicegrant.Counter nor a devicegrant.Redeemer, even if the Store
-// that it wraps is: a server on it claims, issues and commits in steps.
+// that it wraps is: a server on it claims, issues and commits in steps. Nor is it a
+// devicegrant.Tallier; FaultyTallier is.
 type Faulty struct {
 	// Before, if not nil, is called before each call takes effect, with the number
 	// of that method's calls so far, this one included. It may make calls of its
@@ -192,4 +196,32 @@ func answerOf[T any](f *Faulty, op Op, call func() (T, error)) (T, error) {
 		return none, err
 	}
 	return answer, answerErr
+}
+
+// FaultyTallier is a Faulty that is a devicegrant.Tallier too. Make one with
+// NewFaultyTallier.
+type FaultyTallier struct {
+	*Faulty
+	tallier devicegrant.Tallier
+}
+
+var _ devicegrant.Tallier = (*FaultyTallier)(nil)
+
+// NewFaultyTallier returns a FaultyTallier around a store that is a Tallier. It does not
+// fail yet.
+func NewFaultyTallier(store interface {
+	devicegrant.Store
+	devicegrant.Tallier
+}) *FaultyTallier {
+	return &FaultyTallier{NewFaulty(store), store}
+}
+
+// Tallies implements devicegrant.Tallier.
+func (f *FaultyTallier) Tallies(ctx context.Context, keys []devicegrant.TallyKey) ([]devicegrant.Tally, error) {
+	return answerOf(f.Faulty, OpTallies, func() ([]devicegrant.Tally, error) { return f.tallier.Tallies(ctx, keys) })
+}
+
+// SwapTally implements devicegrant.Tallier.
+func (f *FaultyTallier) SwapTally(ctx context.Context, key devicegrant.TallyKey, t devicegrant.Tally) error {
+	return f.do(OpSwapTally, func() error { return f.tallier.SwapTally(ctx, key, t) })
 }

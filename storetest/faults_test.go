@@ -67,17 +67,23 @@ func TestFaultyFailsWhereTold(t *testing.T) {
 
 func TestFaultyFailsEveryMethod(t *testing.T) {
 	broken := errors.New("connection refused")
-	calls := map[Op]func(f *Faulty) error{
-		OpCreate:       func(f *Faulty) error { return f.Create(t.Context(), &devicegrant.Grant{UserCode: [32]byte{2}}) },
-		OpByUserCode:   func(f *Faulty) error { _, err := f.ByUserCode(t.Context(), [32]byte{1}); return err },
-		OpByDeviceCode: func(f *Faulty) error { _, err := f.ByDeviceCode(t.Context(), [32]byte{1}); return err },
-		OpPoll:         func(f *Faulty) error { _, err := f.Poll(t.Context(), [32]byte{1}, "tv", noon); return err },
-		OpSwap:         func(f *Faulty) error { return f.Swap(t.Context(), &devicegrant.Grant{DeviceCode: [32]byte{1}}) },
-		OpPurge:        func(f *Faulty) error { _, err := f.Purge(t.Context(), noon, 1); return err },
+	calls := map[Op]func(f *FaultyTallier) error{
+		OpCreate: func(f *FaultyTallier) error {
+			return f.Create(t.Context(), &devicegrant.Grant{UserCode: [32]byte{2}})
+		},
+		OpByUserCode:   func(f *FaultyTallier) error { _, err := f.ByUserCode(t.Context(), [32]byte{1}); return err },
+		OpByDeviceCode: func(f *FaultyTallier) error { _, err := f.ByDeviceCode(t.Context(), [32]byte{1}); return err },
+		OpPoll:         func(f *FaultyTallier) error { _, err := f.Poll(t.Context(), [32]byte{1}, "tv", noon); return err },
+		OpSwap: func(f *FaultyTallier) error {
+			return f.Swap(t.Context(), &devicegrant.Grant{DeviceCode: [32]byte{1}})
+		},
+		OpPurge:     func(f *FaultyTallier) error { _, err := f.Purge(t.Context(), noon, 1); return err },
+		OpTallies:   func(f *FaultyTallier) error { _, err := f.Tallies(t.Context(), []tallyKey{{1}}); return err },
+		OpSwapTally: func(f *FaultyTallier) error { return f.SwapTally(t.Context(), tallyKey{1}, tally{}) },
 	}
 	for op, call := range calls {
 		for _, lost := range []bool{false, true} {
-			f := NewFaulty(newReference())
+			f := NewFaultyTallier(newReference())
 			require.NoError(t, f.Create(t.Context(), &devicegrant.Grant{DeviceCode: [32]byte{1}, UserCode: [32]byte{1}, ExpiresAt: noon}))
 			f.Inject(op, Fault{Err: broken, Lost: lost})
 			assert.ErrorIs(t, call(f), broken, "%s, lost: %t", op, lost)
@@ -88,6 +94,30 @@ func TestFaultyFailsEveryMethod(t *testing.T) {
 			assert.NotErrorIs(t, call(f), ErrInjected, "%s is healed", op)
 		}
 	}
+}
+
+// A write of a tally whose answer is lost has taken effect; one that fails has not.
+func TestFaultyTallierWrites(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		f := NewFaultyTallier(newReference())
+		f.Inject(OpSwapTally, Fault{Lost: lost})
+		require.ErrorIs(t, f.SwapTally(t.Context(), tallyKey{1}, tally{Guesses: 1}), ErrInjected)
+		tallies, err := f.Tallies(t.Context(), []tallyKey{{1}})
+		require.NoError(t, err)
+		assert.Equal(t, lost, tallies[0].Guesses == 1)
+		f.Inject(OpTallies, Fault{})
+		tallies, err = f.Tallies(t.Context(), []tallyKey{{1}})
+		require.ErrorIs(t, err, ErrInjected)
+		assert.Nil(t, tallies)
+	}
+}
+
+// A Faulty hides that the Store which it wraps is more.
+func TestFaultyIsAPlainStore(t *testing.T) {
+	var store devicegrant.Store = NewFaulty(newReference())
+	_, redeemer := store.(devicegrant.Redeemer)
+	_, tallier := store.(devicegrant.Tallier)
+	assert.Equal(t, []bool{false, false}, []bool{redeemer, tallier})
 }
 
 // A fault hides the whole answer, what was read included.

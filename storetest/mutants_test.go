@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"math"
+	"net/netip"
 	"runtime"
 	"slices"
 	"strings"
@@ -31,10 +32,13 @@ func TestSoundStoresPass(t *testing.T) {
 	t.Run("Faulty, healed", func(t *testing.T) {
 		Run(t, func(*testing.T) devicegrant.Store { return NewFaulty(newReference()) })
 	})
+	t.Run("FaultyTallier, healed", func(t *testing.T) {
+		Run(t, func(*testing.T) devicegrant.Store { return NewFaultyTallier(newReference()) })
+	})
 }
 
 func TestMutantsAreCaught(t *testing.T) {
-	for _, m := range slices.Concat(createMutants, readMutants, swapMutants, pollMutants, paceMutants, purgeMutants) {
+	for _, m := range slices.Concat(createMutants, readMutants, swapMutants, pollMutants, paceMutants, purgeMutants, tallyMutants) {
 		t.Run(m.name, func(t *testing.T) {
 			wantCaught(t, m.clause, func() devicegrant.Store {
 				r := newReference()
@@ -61,7 +65,7 @@ func TestRedeemMutantsAreCaught(t *testing.T) {
 }
 
 func TestWrappedMutantsAreCaught(t *testing.T) {
-	for _, m := range wrappedMutants {
+	for _, m := range slices.Concat(wrappedMutants, wrappedTallyMutants) {
 		t.Run(m.name, func(t *testing.T) {
 			wantCaught(t, m.clause, func() devicegrant.Store { return m.wrap(memstore.New(0)) })
 		})
@@ -165,8 +169,33 @@ var createMutants = []mutant{
 			return nil
 		}
 	}},
-	{"Create forgets the pace", "Create/stores any state, version and pace", createAs(func(g *grant) { g.Pace = devicegrant.Pace{Interval: g.Pace.Interval} })},
-	{"Create resets the version", "Create/stores any state, version and pace", createAs(func(g *grant) { g.Version = 0 })},
+	{"Create forgets the session", "Create/stores any state, session, version and pace", createAs(func(g *grant) { g.Session = devicegrant.SessionDigest{} })},
+	{"a session that ends with zero is padded with spaces", "Create/stores any state, session, version and pace", createAs(func(g *grant) {
+		if g.Session[0] == 's' {
+			copy(g.Session[1:], strings.Repeat(" ", 31))
+		}
+	})},
+	{"Create resets the count", "Create/stores any state, session, version and pace", createAs(func(g *grant) { g.Entered = 0 })},
+	{"names of devices in 255 bytes", "Create/stores any device", createAs(func(g *grant) { g.Device.Name = g.Device.Name[:min(len(g.Device.Name), 255)] })},
+	{"user agents in 255 bytes", "Create/stores any device", createAs(func(g *grant) {
+		g.Device.UserAgent = g.Device.UserAgent[:min(len(g.Device.UserAgent), 255)]
+	})},
+	{"names of devices in Latin letters", "Create/stores any device", createAs(func(g *grant) {
+		g.Device.Name = strings.Map(func(r rune) rune { return min(r, math.MaxUint8) }, g.Device.Name)
+	})},
+	{"IPv4 addresses only", "Create/stores any device", createAs(func(g *grant) {
+		if !g.Device.Addr.Is4() {
+			g.Device.Addr = netip.Addr{}
+		}
+	})},
+	{"a mapped IPv4 address is unmapped", "Create/stores any device", createAs(func(g *grant) { g.Device.Addr = g.Device.Addr.Unmap() })},
+	{"no address is the unspecified one", "Create/stores any device", createAs(func(g *grant) {
+		if !g.Device.Addr.IsValid() {
+			g.Device.Addr = netip.IPv4Unspecified()
+		}
+	})},
+	{"Create forgets the pace", "Create/stores any state, session, version and pace", createAs(func(g *grant) { g.Pace = devicegrant.Pace{Interval: g.Pace.Interval} })},
+	{"Create resets the version", "Create/stores any state, session, version and pace", createAs(func(g *grant) { g.Version = 0 })},
 	{"times to the second", "Create/keeps times as instants, to the microsecond", createAs(func(g *grant) { g.ExpiresAt = g.ExpiresAt.Truncate(time.Second) })},
 	{"times to the millisecond", "Create/keeps times as instants, to the microsecond", createAs(func(g *grant) { g.CreatedAt = g.CreatedAt.Truncate(time.Millisecond) })},
 	{"times as a wall clock shows them", "Create/keeps times as instants, to the microsecond", createAs(func(g *grant) { g.CreatedAt = wall(g.CreatedAt) })},
@@ -346,9 +375,35 @@ var swapMutants = []mutant{
 		}
 	}},
 	{"Swap writes the pace", "Poll/never makes a Swap conflict", afterSwap(func(stored, given *grant) { stored.Pace = given.Pace })},
-	{"Swap writes the scope", "Swap/writes UserCode, State, Subject and ExpiresAt, and nothing else", afterSwap(func(stored, given *grant) { stored.Scope = given.Scope })},
-	{"Swap forgets the subject", "Swap/writes UserCode, State, Subject and ExpiresAt, and nothing else", afterSwap(func(stored, _ *grant) { stored.Subject = "" })},
-	{"Swap truncates the deadline", "Swap/stores any text and time", afterSwap(func(stored, _ *grant) { stored.ExpiresAt = stored.ExpiresAt.Truncate(time.Second) })},
+	{"Swap writes the scope", "Swap/writes UserCode, State, Subject, Session, Entered and ExpiresAt, and nothing else", afterSwap(func(stored, given *grant) { stored.Scope = given.Scope })},
+	{"Swap writes the device", "Swap/writes UserCode, State, Subject, Session, Entered and ExpiresAt, and nothing else", afterSwap(func(stored, given *grant) { stored.Device = given.Device })},
+	{"Swap writes the address of the device", "Model/answers random calls as the contract says", afterSwap(func(stored, given *grant) { stored.Device.Addr = given.Device.Addr })},
+	{"Swap forgets the session", "Swap/writes UserCode, State, Subject, Session, Entered and ExpiresAt, and nothing else", afterSwap(func(stored, _ *grant) { stored.Session = devicegrant.SessionDigest{} })},
+	{"Swap forgets the count", "Swap/writes UserCode, State, Subject, Session, Entered and ExpiresAt, and nothing else", afterSwap(func(stored, _ *grant) { stored.Entered = 0 })},
+	{"a session that is there stays", "Swap/stores any text, session, count and time", keepingSession},
+	{"the count is never lowered", "Swap/stores any text, session, count and time", func(r *reference) {
+		r.swap = func(r *reference, g *grant) error {
+			given := *g
+			if before, ok := r.get(g.DeviceCode); ok {
+				given.Entered = max(given.Entered, before.Entered)
+			}
+			return swap(r, &given)
+		}
+	}},
+	{"a refused Swap writes the session", "Swap/refuses a stale version", func(r *reference) {
+		r.swap = func(r *reference, g *grant) error {
+			r.edit(g.DeviceCode, func(stored *grant) { stored.Session = g.Session })
+			return swap(r, g)
+		}
+	}},
+	{"a refused Swap counts", "Swap/refuses a stale version", func(r *reference) {
+		r.swap = func(r *reference, g *grant) error {
+			r.edit(g.DeviceCode, func(stored *grant) { stored.Entered = g.Entered })
+			return swap(r, g)
+		}
+	}},
+	{"Swap forgets the subject", "Swap/writes UserCode, State, Subject, Session, Entered and ExpiresAt, and nothing else", afterSwap(func(stored, _ *grant) { stored.Subject = "" })},
+	{"Swap truncates the deadline", "Swap/stores any text, session, count and time", afterSwap(func(stored, _ *grant) { stored.ExpiresAt = stored.ExpiresAt.Truncate(time.Second) })},
 	{"Swap raises the caller's version too", "Swap/copies what it is given", func(r *reference) {
 		r.swap = func(r *reference, g *grant) error {
 			err := swap(r, g)
@@ -386,6 +441,16 @@ var swapMutants = []mutant{
 			return swap(r, g)
 		}
 	}},
+}
+
+func keepingSession(r *reference) {
+	r.swap = func(r *reference, g *grant) error {
+		given := *g
+		if before, ok := r.get(g.DeviceCode); ok && before.Session != (devicegrant.SessionDigest{}) {
+			given.Session = before.Session
+		}
+		return swap(r, &given)
+	}
 }
 
 func swapLater(r *reference) {
@@ -745,17 +810,19 @@ func (r *reference) expired(before time.Time, limit int) []deviceCode {
 	})
 }
 
-// wrappedMutants are faults of the kind that a layer around a sound Store adds.
-var wrappedMutants = []struct {
+// wrappedMutant is a fault of the kind that a layer around a sound Store adds.
+type wrappedMutant struct {
 	name, clause string
-	wrap         func(devicegrant.Store) devicegrant.Store
-}{
-	{"conflicts go unnoticed", "Swap/refuses a stale version", func(s devicegrant.Store) devicegrant.Store { return unnoticed{s} }},
-	{"a retry after conflict writes over", "Swap/lets one of two readers write, whatever the arrow", func(s devicegrant.Store) devicegrant.Store { return retrying{s} }},
-	{"a cancelled call says it succeeded", "Context/cancelled: Swap writes wholly or not at all", func(s devicegrant.Store) devicegrant.Store { return heedless{s} }},
-	{"a cancelled Purge deletes half its batch", "Context/cancelled: Purge deletes its batch or nothing", func(s devicegrant.Store) devicegrant.Store { return halfPurge{s} }},
-	{"a cancelled Create leaves a grant without its code", "Context/cancelled: Create stores the grant wholly or not at all", func(s devicegrant.Store) devicegrant.Store { return halfCreate{s} }},
-	{"a Count that fails", "Count/answers, where the Store has it", func(s devicegrant.Store) devicegrant.Store { return miscounting{s} }},
+	wrap         func(*memstore.Store) devicegrant.Store
+}
+
+var wrappedMutants = []wrappedMutant{
+	{"conflicts go unnoticed", "Swap/refuses a stale version", func(s *memstore.Store) devicegrant.Store { return unnoticed{s} }},
+	{"a retry after conflict writes over", "Swap/lets one of two readers write, whatever the arrow", func(s *memstore.Store) devicegrant.Store { return retrying{s} }},
+	{"a cancelled call says it succeeded", "Context/cancelled: Swap writes wholly or not at all", func(s *memstore.Store) devicegrant.Store { return heedless{s} }},
+	{"a cancelled Purge deletes half its batch", "Context/cancelled: Purge deletes its batch or nothing", func(s *memstore.Store) devicegrant.Store { return halfPurge{s} }},
+	{"a cancelled Create leaves a grant without its code", "Context/cancelled: Create stores the grant wholly or not at all", func(s *memstore.Store) devicegrant.Store { return halfCreate{s} }},
+	{"a Count that fails", "Count/answers, where the Store has it", func(s *memstore.Store) devicegrant.Store { return miscounting{s} }},
 }
 
 type unnoticed struct{ devicegrant.Store }

@@ -97,6 +97,7 @@ func raceSwaps(s *suite) {
 		for i := range given {
 			given[i] = *g
 			given[i].State, given[i].Subject = states[i%len(states)], fmt.Sprint("racer ", i)
+			given[i].Session, given[i].Entered = devicegrant.SessionDigest{byte(i + 1)}, i+1
 		}
 		together(racers, func(i int) {
 			mine := given[i]

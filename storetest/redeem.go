@@ -60,6 +60,7 @@ func issues(receipt string) issueFunc {
 // hold is the change that a redemption makes.
 func hold(g *devicegrant.Grant) {
 	g.State, g.Subject, g.ExpiresAt = devicegrant.Redeeming, "alice", g.ExpiresAt.Add(time.Minute)
+	g.Session, g.Entered = sessions[2], 4
 }
 
 // redeem changes the stored grant and returns what is stored then.
@@ -168,13 +169,14 @@ func redeemWritesItsFields(s *redeemSuite) {
 	given := *before
 	hold(&given)
 	// What Redeem must not write. Codes and ID are how it may find the grant.
-	given.ClientID, given.Scope, given.CreatedAt = "other", "admin", noon.Add(-time.Hour)
+	given.ClientID, given.Scope, given.CreatedAt, given.Device = "other", "admin", noon.Add(-time.Hour), elsewhere
 	given.Pace = devicegrant.Pace{Interval: time.Hour, OnTime: noon.Add(time.Hour), Last: noon.Add(time.Hour), Repeated: true}
 	if err := s.Redeem(s.Context(), &given, issues("receipt")); err != nil {
 		s.Fatalf("Redeem of the grant just read: %v", err)
 	}
 	want := *before
 	want.State, want.Subject, want.ExpiresAt, want.Version = given.State, given.Subject, given.ExpiresAt, before.Version+1
+	want.Session, want.Entered = given.Session, given.Entered
 	s.wantStored("after Redeem of a grant all of whose fields differ", &want)
 	for name, text := range inOrder(texts) {
 		g = s.redeem(g, func(g *devicegrant.Grant) { g.Subject = text }, "receipt")
@@ -219,7 +221,7 @@ func redeemRefusesStale(s *redeemSuite) {
 	for _, off := range []int64{-3, -2, -1, 1, 2, 1 << 32} {
 		given := *g
 		given.Version += off
-		given.State, given.Subject, given.UserCode = devicegrant.Redeemed, "mallory", noUserCode
+		given.State, given.Subject, given.UserCode, given.Session = devicegrant.Redeemed, "mallory", noUserCode, sessions[1]
 		what := fmt.Sprintf("version %d when %d is stored", given.Version, g.Version)
 		s.wantRefused(what, &given)
 		s.wantStored("after the Redeem of "+what+" was refused", g)

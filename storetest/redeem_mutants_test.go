@@ -79,6 +79,9 @@ var redeemMutants = []mutant{
 	{"Redeem forgets the subject", "writes what Swap writes, and nothing else", afterRedeem(func(_ *reference, stored *grant, _, _ grant) { stored.Subject = "" })},
 	{"Redeem writes the scope", "writes what Swap writes, and nothing else", afterRedeem(func(_ *reference, stored *grant, _, given grant) { stored.Scope = given.Scope })},
 	{"Redeem writes the pace", "writes what Swap writes, and nothing else", afterRedeem(func(_ *reference, stored *grant, _, given grant) { stored.Pace = given.Pace })},
+	{"Redeem forgets the session", "writes what Swap writes, and nothing else", afterRedeem(func(_ *reference, stored *grant, before, _ grant) { stored.Session = before.Session })},
+	{"Redeem forgets the count", "writes what Swap writes, and nothing else", afterRedeem(func(_ *reference, stored *grant, before, _ grant) { stored.Entered = before.Entered })},
+	{"Redeem writes the device", "writes what Swap writes, and nothing else", afterRedeem(func(_ *reference, stored *grant, _, given grant) { stored.Device = given.Device })},
 	{"Redeem truncates the deadline", "writes what Swap writes, and nothing else", afterRedeem(func(_ *reference, stored *grant, _, _ grant) {
 		stored.ExpiresAt = stored.ExpiresAt.Truncate(time.Second)
 	})},

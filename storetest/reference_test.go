@@ -15,9 +15,11 @@ type (
 	polled     = devicegrant.Polled
 	deviceCode = devicegrant.DeviceCodeDigest
 	userCode   = devicegrant.UserCodeDigest
+	tally      = devicegrant.Tally
+	tallyKey   = devicegrant.TallyKey
 )
 
-// reference is the plainest Store: one lock, two maps. Its steps are functions, so
+// reference is the plainest Store: one lock, and maps. Its steps are functions, so
 // that a mutant can have one of them otherwise.
 type reference struct {
 	mu     sync.Mutex
@@ -27,6 +29,8 @@ type reference struct {
 	receipts map[deviceCode][]byte
 	held     map[deviceCode]bool // by a Redeem
 
+	counted map[tallyKey]tally
+
 	create       func(r *reference, g *grant) error
 	byUserCode   func(r *reference, code userCode) (*grant, error)
 	byDeviceCode func(r *reference, code deviceCode) (*grant, error)
@@ -35,15 +39,21 @@ type reference struct {
 	purge        func(r *reference, before time.Time, limit int) (int, error)
 	redeem       func(ctx context.Context, r *reference, g *grant, issue issueFunc) error
 	receipt      func(r *reference, g *grant) ([]byte, error)
+	tallies      func(r *reference, keys []tallyKey) ([]tally, error)
+	swapTally    func(r *reference, key tallyKey, t tally) error
 }
 
-var _ devicegrant.Redeemer = (*reference)(nil)
+var (
+	_ devicegrant.Redeemer = (*reference)(nil)
+	_ devicegrant.Tallier  = (*reference)(nil)
+)
 
 func newReference() *reference {
 	return &reference{
 		grants: map[deviceCode]*grant{}, codes: map[userCode]deviceCode{}, receipts: map[deviceCode][]byte{}, held: map[deviceCode]bool{},
-		create: create, byUserCode: byUserCode, byDeviceCode: byDeviceCode, poll: poll, swap: swap, purge: purge,
-		redeem: redeemHeld, receipt: readReceipt,
+		counted: map[tallyKey]tally{},
+		create:  create, byUserCode: byUserCode, byDeviceCode: byDeviceCode, poll: poll, swap: swap, purge: purge,
+		redeem: redeemHeld, receipt: readReceipt, tallies: readTallies, swapTally: swapTally,
 	}
 }
 
@@ -79,6 +89,14 @@ func (r *reference) Redeem(ctx context.Context, g *grant, issue func(context.Con
 }
 
 func (r *reference) Receipt(_ context.Context, g *grant) ([]byte, error) { return r.receipt(r, g) }
+
+func (r *reference) Tallies(_ context.Context, keys []tallyKey) ([]tally, error) {
+	return r.tallies(r, keys)
+}
+
+func (r *reference) SwapTally(_ context.Context, key tallyKey, t tally) error {
+	return r.swapTally(r, key, t)
+}
 
 func create(r *reference, g *grant) error {
 	return locked(r, func() error {
@@ -170,12 +188,27 @@ func (r *reference) write(stored, g *grant) {
 		delete(r.codes, stored.UserCode)
 	}
 	stored.UserCode, stored.State, stored.Subject, stored.ExpiresAt = g.UserCode, g.State, g.Subject, g.ExpiresAt
+	stored.Session, stored.Entered = g.Session, g.Entered
 	stored.Version++
 	delete(r.receipts, stored.DeviceCode)
 }
 
 func purge(r *reference, before time.Time, limit int) (int, error) {
-	return r.deleteIf(limit, func(g *grant) bool { return g.ExpiresAt.Before(before) })
+	grants, err := r.deleteIf(limit, func(g *grant) bool { return g.ExpiresAt.Before(before) })
+	return grants + r.deleteTallies(limit-grants, func(t tally) bool { return t.ExpiresAt.Before(before) }), err
+}
+
+func (r *reference) deleteTallies(limit int, over func(tally) bool) int {
+	return locked(r, func() int {
+		n := 0
+		for key, t := range r.counted {
+			if n < limit && over(t) {
+				delete(r.counted, key)
+				n++
+			}
+		}
+		return n
+	})
 }
 
 func (r *reference) deleteIf(limit int, over func(*grant) bool) (int, error) {
@@ -251,5 +284,26 @@ func readReceipt(r *reference, g *grant) ([]byte, error) {
 			return nil, devicegrant.ErrNotFound
 		}
 		return bytes.Clone(r.receipts[g.DeviceCode]), nil
+	})
+}
+
+func readTallies(r *reference, keys []tallyKey) ([]tally, error) {
+	return locked(r, func() []tally {
+		tallies := make([]tally, len(keys))
+		for i, key := range keys {
+			tallies[i] = r.counted[key]
+		}
+		return tallies
+	}), nil
+}
+
+func swapTally(r *reference, key tallyKey, t tally) error {
+	return locked(r, func() error {
+		if r.counted[key].Version != t.Version {
+			return devicegrant.ErrConflict
+		}
+		t.Version++
+		r.counted[key] = t
+		return nil
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -48,6 +49,7 @@ func (s *suite) grant(change ...func(*devicegrant.Grant)) *devicegrant.Grant {
 		UserCode:   sha256.Sum256(fmt.Append(nil, "user", s.made)),
 		ClientID:   "tv",
 		Scope:      "openid profile",
+		Device:     devicegrant.Device{Name: "Kitchen", UserAgent: "TV/1.0", Addr: netip.AddrFrom4([4]byte{192, 0, 2, 1})},
 		State:      devicegrant.Pending,
 		CreatedAt:  noon,
 		ExpiresAt:  noon.Add(lifetime),
@@ -178,8 +180,13 @@ func diff(got, want *devicegrant.Grant) string {
 	compare(&d, "UserCode", got.UserCode, want.UserCode)
 	compare(&d, "ClientID", got.ClientID, want.ClientID)
 	compare(&d, "Scope", got.Scope, want.Scope)
+	compare(&d, "Device.Name", got.Device.Name, want.Device.Name)
+	compare(&d, "Device.UserAgent", got.Device.UserAgent, want.Device.UserAgent)
+	compare(&d, "Device.Addr", got.Device.Addr, want.Device.Addr)
 	compare(&d, "State", got.State, want.State)
 	compare(&d, "Subject", got.Subject, want.Subject)
+	compare(&d, "Session", got.Session, want.Session)
+	compare(&d, "Entered", got.Entered, want.Entered)
 	compareTime(&d, "CreatedAt", got.CreatedAt, want.CreatedAt)
 	compareTime(&d, "ExpiresAt", got.ExpiresAt, want.ExpiresAt)
 	comparePace(&d, got.Pace, want.Pace)
@@ -237,7 +244,7 @@ func show(v any) string {
 			return fmt.Sprintf("%.40q… (%d bytes)", v, len(v))
 		}
 		return fmt.Sprintf("%q", v)
-	case devicegrant.DeviceCodeDigest, devicegrant.UserCodeDigest:
+	case devicegrant.DeviceCodeDigest, devicegrant.UserCodeDigest, devicegrant.SessionDigest:
 		return fmt.Sprintf("%x", v)
 	case time.Time:
 		if v.IsZero() {

@@ -2,14 +2,15 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/devicegrant/devicegrant"
 )
 
 var swapClauses = []clause{
-	{"writes UserCode, State, Subject and ExpiresAt, and nothing else", swapWritesItsFields},
-	{"stores any text and time", swapStoresTexts},
+	{"writes UserCode, State, Subject, Session, Entered and ExpiresAt, and nothing else", swapWritesItsFields},
+	{"stores any text, session, count and time", swapStoresTexts},
 	{"adds one to Version each time", swapCountsVersions},
 	{"copies what it is given", swapCopies},
 	{"refuses a stale version", swapRefusesStale},
@@ -25,14 +26,16 @@ func swapWritesItsFields(s *suite) {
 	before := s.read(g)
 	given := *before
 	given.State, given.Subject, given.ExpiresAt = devicegrant.Approved, "alice", noon.Add(2*lifetime)
+	given.Session, given.Entered = sessions[1], 2
 	// What Swap must not write. Codes and ID are how it may find the grant.
-	given.ClientID, given.Scope, given.CreatedAt = "other", "admin", noon.Add(-time.Hour)
+	given.ClientID, given.Scope, given.CreatedAt, given.Device = "other", "admin", noon.Add(-time.Hour), elsewhere
 	given.Pace = devicegrant.Pace{Interval: time.Hour, OnTime: noon.Add(time.Hour), Last: noon.Add(time.Hour), Repeated: true}
 	if err := s.Swap(s.Context(), &given); err != nil {
 		s.Fatalf("Swap of the grant just read: %v", err)
 	}
 	want := *before
 	want.State, want.Subject, want.ExpiresAt, want.Version = given.State, given.Subject, given.ExpiresAt, before.Version+1
+	want.Session, want.Entered = given.Session, given.Entered
 	s.wantStored("after Swap of a grant all of whose fields differ", &want)
 	s.wantStored("after Swap freed the code", s.swap(&want, redeem))
 	_, err := s.ByUserCode(s.Context(), before.UserCode)
@@ -44,6 +47,14 @@ func swapStoresTexts(s *suite) {
 	for name, text := range inOrder(texts) {
 		g = s.swap(g, func(g *devicegrant.Grant) { g.Subject = text })
 		s.wantStored("Subject is "+name, g)
+	}
+	for i, session := range slices.Concat(sessions, sessions) {
+		g = s.swap(g, func(g *devicegrant.Grant) { g.Session = session })
+		s.wantStored(fmt.Sprintf("session %d is %x", i, session), g)
+	}
+	for _, entered := range []int{1, 2, devicegrant.MaxEntered, 0} {
+		g = s.swap(g, func(g *devicegrant.Grant) { g.Entered = entered })
+		s.wantStored(fmt.Sprintf("Entered is %d", entered), g)
 	}
 	for name, at := range inOrder(instants()) {
 		g = s.swap(g, func(g *devicegrant.Grant) { g.ExpiresAt = at })
@@ -98,6 +109,7 @@ func swapRefusesStale(s *suite) {
 		given := *g
 		given.Version += off
 		given.State, given.Subject, given.ExpiresAt = devicegrant.Denied, "mallory", noon.Add(time.Hour)
+		given.Session, given.Entered = sessions[1], 3
 		s.refuse(fmt.Sprintf("version %d when %d is stored", given.Version, g.Version), &given, g)
 	}
 	s.swap(g, func(g *devicegrant.Grant) { g.State = devicegrant.Approved }) // It can still be written.

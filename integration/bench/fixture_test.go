@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -82,6 +83,7 @@ func newGrant(i int, expires time.Time) devicegrant.Grant {
 		UserCode:   sha256.Sum256(fmt.Append(nil, "user ", i)),
 		ClientID:   clientID,
 		Scope:      "openid profile",
+		Device:     devicegrant.Device{Name: "Kitchen", UserAgent: "TV/1.0", Addr: netip.AddrFrom4([4]byte{192, 0, 2, 1})},
 		State:      devicegrant.Pending,
 		CreatedAt:  created,
 		ExpiresAt:  expires,
@@ -98,10 +100,11 @@ func (f *fixture) fresh() int { return 1e9 + int(f.calls.Add(1)) }
 // load stores grants, faster than one by one.
 func (f *fixture) load(tb testing.TB, grants []devicegrant.Grant) {
 	tb.Helper()
-	f.insert(tb, `devicegrant_grants (device_code, user_code, id, client_id, scope, state, subject,
-	created_at, expires_at, version, interval_us, repeated)`, grants, func(g *devicegrant.Grant, parameter func(any) string) string {
-		return fmt.Sprintf("%s, %s, %s, '%s', '%s', %d, '%s', %d, %d, %d, %d, false",
-			parameter(g.DeviceCode[:]), parameter(g.UserCode[:]), parameter(f.id(g.ID)), g.ClientID, g.Scope, g.State, g.Subject,
+	f.insert(tb, `devicegrant_grants (device_code, user_code, id, client_id, scope, device_name, device_agent, device_addr, state, subject,
+	entered, created_at, expires_at, version, interval_us, repeated)`, grants, func(g *devicegrant.Grant, parameter func(any) string) string {
+		return fmt.Sprintf("%s, %s, %s, '%s', '%s', '%s', '%s', '%s', %d, '%s', %d, %d, %d, %d, %d, false",
+			parameter(g.DeviceCode[:]), parameter(g.UserCode[:]), parameter(f.id(g.ID)), g.ClientID, g.Scope,
+			g.Device.Name, g.Device.UserAgent, g.Device.Addr, g.State, g.Subject, g.Entered,
 			g.CreatedAt.UnixMicro(), g.ExpiresAt.UnixMicro(), g.Version, g.Pace.Interval.Microseconds())
 	})
 }

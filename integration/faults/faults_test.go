@@ -334,11 +334,16 @@ func (l *login) tokens(t *testing.T) (tokens []string) {
 	return tokens
 }
 
-// requireReturned requires that every connection is back, and none is left over.
 func (l *login) requireReturned(t *testing.T) {
 	t.Helper()
-	require.Eventually(t, func() bool { return l.faulty.Stats().InUse == 0 }, patience, time.Millisecond, "a connection is not returned")
-	s := l.faulty.Stats()
+	requireReturned(t, l.faulty)
+}
+
+// requireReturned requires that every connection is back, and none is left over.
+func requireReturned(t *testing.T, db *sql.DB) {
+	t.Helper()
+	require.Eventually(t, func() bool { return db.Stats().InUse == 0 }, patience, time.Millisecond, "a connection is not returned")
+	s := db.Stats()
 	require.LessOrEqual(t, s.OpenConnections, maxOpen)
 	require.Equal(t, s.OpenConnections, s.Idle)
 }

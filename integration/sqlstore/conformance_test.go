@@ -111,3 +111,11 @@ func (r *replicas) Redeem(ctx context.Context, g *devicegrant.Grant, issue func(
 func (r *replicas) Receipt(ctx context.Context, g *devicegrant.Grant) ([]byte, error) {
 	return r.next().Receipt(ctx, g)
 }
+
+func (r *replicas) Tallies(ctx context.Context, keys []devicegrant.TallyKey) ([]devicegrant.Tally, error) {
+	return r.next().Tallies(ctx, keys)
+}
+
+func (r *replicas) SwapTally(ctx context.Context, key devicegrant.TallyKey, t devicegrant.Tally) error {
+	return r.next().SwapTally(ctx, key, t)
+}

@@ -3,6 +3,7 @@ package sqlstore_test
 import (
 	"database/sql"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -38,10 +39,12 @@ func TestOddText(t *testing.T) {
 			for i, text := range odd {
 				g := newGrant(byte(i + 1))
 				g.ClientID, g.Scope, g.Subject = text, text, text
+				g.Device = devicegrant.Device{Name: text, UserAgent: text, Addr: netip.MustParseAddr(`::ffff:192.0.2.1%eth0'"\?$1`)}
 				require.NoError(t, store.Create(t.Context(), g))
 				got, err := store.ByUserCode(t.Context(), g.UserCode)
 				require.NoError(t, err)
 				assert.Equal(t, []string{text, text, text}, []string{got.ClientID, got.Scope, got.Subject})
+				assert.Equal(t, g.Device, got.Device)
 				p, err := store.Poll(t.Context(), g.DeviceCode, text, time.Now())
 				require.NoError(t, err)
 				assert.False(t, p.Pace.Last.IsZero(), "the poll is recorded")
@@ -52,6 +55,9 @@ func TestOddText(t *testing.T) {
 					"client id": func(g *devicegrant.Grant) { g.ClientID = bad },
 					"scope":     func(g *devicegrant.Grant) { g.Scope = bad },
 					"subject":   func(g *devicegrant.Grant) { g.Subject = bad },
+
+					"device name": func(g *devicegrant.Grant) { g.Device.Name = bad },
+					"user agent":  func(g *devicegrant.Grant) { g.Device.UserAgent = bad },
 				} {
 					g := newGrant(200)
 					change(g)

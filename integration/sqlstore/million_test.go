@@ -30,11 +30,15 @@ const (
 	// These are a million grants, each with its number i in its codes, such that those
 	// that expire one after another are far apart by their codes. The first half has
 	// expired, and every grant has been polled.
-	grantsOfMillion = `INSERT INTO devicegrant_grants (device_code, user_code, id, client_id, scope, state, subject,
-		created_at, expires_at, version, interval_us, repeated)
-	SELECT %[1]s, %[1]s, %[2]s, 'tv', 'openid offline_access', 1, '', i, i, 0, 5000000, %[3]s FROM %[4]s ORDER BY 1`
+	grantsOfMillion = `INSERT INTO devicegrant_grants (device_code, user_code, id, client_id, scope,
+		device_name, device_agent, device_addr, state, subject, session, entered, created_at, expires_at, version, interval_us, repeated)
+	SELECT %[1]s, %[1]s, %[2]s, 'tv', 'openid offline_access',
+		'Kitchen', 'TV/1.0', '192.0.2.1', 1, '', %[1]s, 1, i, i, 0, 5000000, %[3]s FROM %[4]s ORDER BY 1`
 	pollsOfMillion = `INSERT INTO devicegrant_polls (%[1]sdevice_code, interval_us, on_time, last_poll, repeated)
 	SELECT %[1]sdevice_code, interval_us, created_at, created_at, repeated FROM devicegrant_grants`
+	// All tallies have expired before the first grant, so that they can be purged alone.
+	talliesOfMillion = `INSERT INTO devicegrant_tallies (id, guesses, paid_at, expires_at, version)
+	SELECT device_code, 1, -created_at, -created_at, 1 FROM devicegrant_grants`
 )
 
 // codeOf is the digest in both codes of grant i: a number that i permutes, in decimal.
@@ -52,16 +56,18 @@ func TestMillion(t *testing.T) {
 	}{
 		{databases.PostgreSQL, nil, nil, []string{
 			fmt.Sprintf(grantsOfMillion, "lpad((i * 48271 % 1000003)::text, 32, '0')::bytea", "gen_random_uuid()", "false", "generate_series(1::bigint, 1000000) i"),
-			fmt.Sprintf(pollsOfMillion, "expires_at, "), "VACUUM ANALYZE devicegrant_grants", "VACUUM ANALYZE devicegrant_polls",
+			fmt.Sprintf(pollsOfMillion, "expires_at, "), talliesOfMillion,
+			"VACUUM ANALYZE devicegrant_grants", "VACUUM ANALYZE devicegrant_polls", "VACUUM ANALYZE devicegrant_tallies",
 		}, postgresLooksUp},
 		{databases.MariaDB, []string{"max_heap_table_size=1073741824"}, nil, []string{
 			fmt.Sprintf(grantsOfMillion, "LPAD(i * 48271 % 1000003, 32, '0')", "UNHEX(MD5(i))", "FALSE", "(SELECT seq i FROM seq_1_to_1000000) s"),
-			fmt.Sprintf(pollsOfMillion, "expires_at, "), "ANALYZE TABLE devicegrant_grants",
+			fmt.Sprintf(pollsOfMillion, "expires_at, "), talliesOfMillion,
+			"ANALYZE TABLE devicegrant_grants", "ANALYZE TABLE devicegrant_tallies",
 		}, mariaLooksUp},
 		{databases.SQLiteMattn, nil, []string{"_cache_size=-1000000", "_synchronous=OFF"}, []string{
 			"WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < 1000000) " +
 				fmt.Sprintf(grantsOfMillion, "CAST(printf('%032d', i * 48271 % 1000003) AS BLOB)", "randomblob(16)", "0", "s"),
-			fmt.Sprintf(pollsOfMillion, ""), "ANALYZE",
+			fmt.Sprintf(pollsOfMillion, ""), talliesOfMillion, "ANALYZE",
 		}, sqliteLooksUp},
 	} {
 		t.Run(c.kind.Name, func(t *testing.T) {
@@ -105,6 +111,28 @@ func useAll(t *testing.T, store *sqlstore.Store, i int64) {
 	n, err := store.Purge(ctx, time.UnixMicro(million/2), 10)
 	require.NoError(t, err)
 	require.Equal(t, 10, n)
+	useTallies(t, store, i)
+}
+
+// useTallies makes each call for tallies on the i-th of a million, and one in vain.
+func useTallies(t *testing.T, store *sqlstore.Store, i int64) {
+	t.Helper()
+	ctx := t.Context()
+	var keys []devicegrant.TallyKey
+	for n := range int64(devicegrant.MaxTallies) {
+		keys = append(keys, devicegrant.TallyKey(codeOf(1+(i+n*million/10)%(million/2))))
+	}
+	tallies, err := store.Tallies(ctx, keys)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, tallies[devicegrant.MaxTallies-1].Version)
+	require.NoError(t, store.SwapTally(ctx, keys[0], tallies[0]))
+	require.ErrorIs(t, store.SwapTally(ctx, keys[0], tallies[0]), devicegrant.ErrConflict)
+	added := devicegrant.Tally{Guesses: 1, PaidAt: time.Now(), ExpiresAt: time.Now()}
+	require.NoError(t, store.SwapTally(ctx, devicegrant.TallyKey{byte(i)}, added))
+	require.ErrorIs(t, store.SwapTally(ctx, devicegrant.TallyKey{byte(i)}, added), devicegrant.ErrConflict)
+	n, err := store.Purge(ctx, time.UnixMicro(0), 10)
+	require.NoError(t, err)
+	require.Equal(t, 10, n)
 }
 
 // postgresLooksUp reads the plans of the very statements, which PostgreSQL itself
@@ -130,7 +158,7 @@ func postgresLooksUp(t *testing.T, dsn string) {
 		useAll(t, store, million-int64(i))
 	}
 	execAll(t, db, "SET auto_explain.log_min_duration = -1")
-	require.Greater(t, len(plans), rounds*11)
+	require.Greater(t, len(plans), rounds*18)
 	for _, text := range plans {
 		var p struct{ Plan plan }
 		require.NoError(t, json.Unmarshal([]byte(text), &p), text)
@@ -201,7 +229,7 @@ func sqliteLooksUp(t *testing.T, dsn string) {
 	}
 	require.NoError(t, store.Close())
 	recorder.statements["DELETE FROM devicegrant_polls WHERE device_code = ?"] = 1 // The trigger's.
-	require.Greater(t, len(recorder.statements), 8)
+	require.Greater(t, len(recorder.statements), 12)
 	for statement, parameters := range recorder.statements {
 		assert.NotContains(t, planOfSQLite(t, db, statement, parameters), "SCAN devicegrant", statement)
 	}
@@ -253,7 +281,7 @@ type recordedConn struct {
 
 func (c recordedConn) Prepare(query string) (driver.Stmt, error) {
 	stmt, err := c.Conn.Prepare(query)
-	if err == nil && strings.Contains(query, "device_code") {
+	if err == nil && (strings.Contains(query, "device_code") || strings.Contains(query, "devicegrant_tallies")) {
 		c.recorder.mu.Lock()
 		defer c.recorder.mu.Unlock()
 		if c.recorder.statements == nil {

@@ -110,6 +110,14 @@ func assertAnswersInTime(t *testing.T, store devicegrant.Store, timeout time.Dur
 		"Swap":         func(ctx context.Context) error { return store.Swap(ctx, g) },
 		"Purge":        func(ctx context.Context) error { _, err := store.Purge(ctx, time.Now(), 10); return err },
 	}
+	tallier := store.(devicegrant.Tallier)
+	calls["Tallies"] = func(ctx context.Context) error {
+		_, err := tallier.Tallies(ctx, []devicegrant.TallyKey{{1}})
+		return err
+	}
+	calls["SwapTally"] = func(ctx context.Context) error {
+		return tallier.SwapTally(ctx, devicegrant.TallyKey{1}, devicegrant.Tally{})
+	}
 	if r, ok := store.(devicegrant.Redeemer); ok {
 		calls["Receipt"] = func(ctx context.Context) error { _, err := r.Receipt(ctx, g); return err }
 		calls["Redeem"] = func(ctx context.Context) error {

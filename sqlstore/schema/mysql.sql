@@ -11,21 +11,26 @@ CREATE TABLE IF NOT EXISTS devicegrant_schema (
 
 -- Grants, and what people decided of them.
 CREATE TABLE IF NOT EXISTS devicegrant_grants (
-    device_code BINARY(32)      NOT NULL PRIMARY KEY, -- SHA-256 of the device code
-    user_code   BINARY(32),               -- HMAC of the user code; NULL once it is free
-    id          BINARY(16)      NOT NULL, -- UUID that names the grant in logs and events
-    client_id   VARBINARY(1024) NOT NULL,
-    scope       BLOB            NOT NULL,
-    state       TINYINT         NOT NULL, -- 1 pending, 2 approved, 3 denied, 4 redeeming, 5 redeemed
-    subject     VARBINARY(1024) NOT NULL, -- who decided; '' before
-    created_at  BIGINT          NOT NULL,
-    expires_at  BIGINT          NOT NULL,
-    version     BIGINT          NOT NULL, -- counts the writes
-    receipt     MEDIUMBLOB,               -- the sealed answer, until the device has it
-    interval_us BIGINT          NOT NULL, -- how it was polled when it was created
-    on_time     BIGINT,
-    last_poll   BIGINT,
-    repeated    BOOLEAN         NOT NULL,
+    device_code  BINARY(32)      NOT NULL PRIMARY KEY, -- SHA-256 of the device code
+    user_code    BINARY(32),               -- HMAC of the user code; NULL once it is free
+    id           BINARY(16)      NOT NULL, -- UUID that names the grant in logs and events
+    client_id    VARBINARY(1024) NOT NULL,
+    scope        BLOB            NOT NULL,
+    device_name  VARBINARY(256)  NOT NULL, -- what the device says of itself
+    device_agent VARBINARY(512)  NOT NULL, -- its User-Agent
+    device_addr  VARBINARY(64)   NOT NULL, -- the address that asked; '' if there was none
+    state        TINYINT         NOT NULL, -- 1 pending, 2 approved, 3 denied, 4 redeeming, 5 redeemed
+    subject      VARBINARY(1024) NOT NULL, -- who decided; '' before
+    session      BINARY(32),               -- SHA-256 of the browser's that entered the code first
+    entered      SMALLINT        NOT NULL, -- how often the code was entered
+    created_at   BIGINT          NOT NULL,
+    expires_at   BIGINT          NOT NULL,
+    version      BIGINT          NOT NULL, -- counts the writes
+    receipt      MEDIUMBLOB,               -- the sealed answer, until the device has it
+    interval_us  BIGINT          NOT NULL, -- how it was polled when it was created
+    on_time      BIGINT,
+    last_poll    BIGINT,
+    repeated     BOOLEAN         NOT NULL,
     UNIQUE KEY devicegrant_grants_user_code (user_code),
     KEY devicegrant_grants_expires_at (expires_at)
 ) ENGINE = InnoDB;
@@ -44,6 +49,17 @@ CREATE TABLE IF NOT EXISTS devicegrant_polls (
     repeated    BOOLEAN    NOT NULL,      -- whether the last poll came twice
     KEY devicegrant_polls_expires_at (expires_at) USING BTREE
 ) ENGINE = MEMORY;
+
+-- What counts against the limits on guessing. It is not in memory like the polls: a table
+-- that is full would keep people from entering their codes.
+CREATE TABLE IF NOT EXISTS devicegrant_tallies (
+    id         BINARY(32) NOT NULL PRIMARY KEY, -- digest of what is limited
+    guesses    BIGINT     NOT NULL,
+    paid_at    BIGINT     NOT NULL,       -- when all but these guesses is forgotten
+    expires_at BIGINT     NOT NULL,       -- when it means nothing any more
+    version    BIGINT     NOT NULL,       -- counts the writes
+    KEY devicegrant_tallies_expires_at (expires_at)
+) ENGINE = InnoDB;
 
 DELIMITER //
 

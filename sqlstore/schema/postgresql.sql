@@ -9,21 +9,26 @@ CREATE TABLE IF NOT EXISTS devicegrant_schema (
 
 -- Grants, and what people decided of them.
 CREATE TABLE IF NOT EXISTS devicegrant_grants (
-    device_code bytea    PRIMARY KEY,     -- SHA-256 of the device code
-    user_code   bytea    UNIQUE,          -- HMAC of the user code; NULL once it is free
-    id          uuid     NOT NULL,        -- names the grant in logs and events
-    client_id   text     NOT NULL,
-    scope       text     NOT NULL,
-    state       smallint NOT NULL,        -- 1 pending, 2 approved, 3 denied, 4 redeeming, 5 redeemed
-    subject     text     NOT NULL,        -- who decided; '' before
-    created_at  bigint   NOT NULL,
-    expires_at  bigint   NOT NULL,
-    version     bigint   NOT NULL,        -- counts the writes
-    receipt     bytea,                    -- the sealed answer, until the device has it
-    interval_us bigint   NOT NULL,        -- how it was polled when it was created
-    on_time     bigint,
-    last_poll   bigint,
-    repeated    boolean  NOT NULL
+    device_code  bytea    PRIMARY KEY,     -- SHA-256 of the device code
+    user_code    bytea    UNIQUE,          -- HMAC of the user code; NULL once it is free
+    id           uuid     NOT NULL,        -- names the grant in logs and events
+    client_id    text     NOT NULL,
+    scope        text     NOT NULL,
+    device_name  text     NOT NULL,        -- what the device says of itself
+    device_agent text     NOT NULL,        -- its User-Agent
+    device_addr  text     NOT NULL,        -- the address that asked; '' if there was none
+    state        smallint NOT NULL,        -- 1 pending, 2 approved, 3 denied, 4 redeeming, 5 redeemed
+    subject      text     NOT NULL,        -- who decided; '' before
+    session      bytea,                    -- SHA-256 of the browser's that entered the code first
+    entered      smallint NOT NULL,        -- how often the code was entered
+    created_at   bigint   NOT NULL,
+    expires_at   bigint   NOT NULL,
+    version      bigint   NOT NULL,        -- counts the writes
+    receipt      bytea,                    -- the sealed answer, until the device has it
+    interval_us  bigint   NOT NULL,        -- how it was polled when it was created
+    on_time      bigint,
+    last_poll    bigint,
+    repeated     boolean  NOT NULL
 );
 
 CREATE INDEX IF NOT EXISTS devicegrant_grants_expires_at ON devicegrant_grants (expires_at);
@@ -41,5 +46,17 @@ CREATE UNLOGGED TABLE IF NOT EXISTS devicegrant_polls (
 ) WITH (fillfactor = 50);
 
 CREATE INDEX IF NOT EXISTS devicegrant_polls_expires_at ON devicegrant_polls (expires_at);
+
+-- What counts against the limits on guessing. It is unlogged, because all that is lost in
+-- a crash is a count of wrong guesses.
+CREATE UNLOGGED TABLE IF NOT EXISTS devicegrant_tallies (
+    id         bytea  PRIMARY KEY,        -- digest of what is limited
+    guesses    bigint NOT NULL,
+    paid_at    bigint NOT NULL,           -- when all but these guesses is forgotten
+    expires_at bigint NOT NULL,           -- when it means nothing any more
+    version    bigint NOT NULL            -- counts the writes
+);
+
+CREATE INDEX IF NOT EXISTS devicegrant_tallies_expires_at ON devicegrant_tallies (expires_at);
 
 INSERT INTO devicegrant_schema (version) VALUES (1) ON CONFLICT DO NOTHING;

@@ -1,0 +1,151 @@
+package recent_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/devicegrant/devicegrant"
+	"github.com/devicegrant/devicegrant/internal/recent"
+)
+
+func put(t *testing.T, m *recent.Map[int, int], key, value int) {
+	t.Helper()
+	require.NoError(t, m.Update(key, func(int) (int, error) { return value, nil }))
+}
+
+// kept returns how many values there are.
+func kept(t *testing.T, m *recent.Map[int, int]) (n int) {
+	t.Helper()
+	require.Zero(t, m.Purge(func(int) bool { n++; return false }, 1))
+	return n
+}
+
+func TestGetAndUpdate(t *testing.T) {
+	m := recent.New[string, int](10)
+	assert.Zero(t, m.Get("a"))
+	add := func(old int) (int, error) { return old + 1, nil }
+	for range 3 {
+		require.NoError(t, m.Update("a", add))
+	}
+	require.NoError(t, m.Update("b", add))
+	assert.Equal(t, []int{3, 1, 0}, []int{m.Get("a"), m.Get("b"), m.Get("c")})
+
+	failed := errors.New("failed")
+	require.ErrorIs(t, m.Update("a", func(old int) (int, error) { return 99, failed }), failed)
+	require.ErrorIs(t, m.Update("c", func(old int) (int, error) { return 99, failed }), failed)
+	assert.Equal(t, []int{3, 0}, []int{m.Get("a"), m.Get("c")}, "a failed Update stores nothing")
+}
+
+// However many keys there are, the last max that were used are kept, and at most twice as
+// many. What is used again and again stays.
+func TestKeepsTheLastUsed(t *testing.T) {
+	for _, most := range []int{1, 2, 3, 10, 100} {
+		m := recent.New[int, int](most)
+		const always = -1
+		for i := range 10*most + 7 {
+			require.Equal(t, i, m.Get(always), "read again and again: key %d of at most %d", i, most)
+			require.NoError(t, m.Update(always, func(old int) (int, error) { return old + 1, nil }))
+			put(t, m, i, 2*i)
+			require.LessOrEqual(t, kept(t, m), 2*most)
+		}
+		for i := 9*most + 8; i < 10*most+7; i++ { // The last, with the one that is always used.
+			require.Equal(t, 2*i, m.Get(i), "key %d of at most %d", i, most)
+		}
+	}
+}
+
+// Reading what is not there makes nobody forget anything.
+func TestReadingInVain(t *testing.T) {
+	m := recent.New[int, int](5)
+	for i := range 5 {
+		put(t, m, i, i+1)
+	}
+	for i := range 1000 {
+		require.Zero(t, m.Get(-1-i))
+	}
+	for i := range 5 {
+		assert.Equal(t, i+1, m.Get(i))
+	}
+}
+
+func TestPurge(t *testing.T) {
+	m := recent.New[int, int](60)
+	for i := range 100 { // In both generations.
+		put(t, m, i, i)
+	}
+	even := func(value int) bool { return value%2 == 0 }
+	assert.Equal(t, 0, m.Purge(even, 0))
+	assert.Equal(t, 20, m.Purge(even, 20))
+	assert.Equal(t, 20, m.Purge(even, 20))
+	assert.Equal(t, 10, m.Purge(even, 20), "fewer: none is left")
+	assert.Equal(t, 0, m.Purge(even, 20))
+	assert.Equal(t, 50, kept(t, m))
+	for i := range 100 {
+		assert.Equal(t, i*(i%2), m.Get(i))
+	}
+}
+
+// Whatever is moved between generations while others write, no Update is lost.
+func TestAtOnce(t *testing.T) {
+	const workers, each = 4, 2000
+	m := recent.New[int, int](8)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := range each {
+				assert.NoError(t, m.Update(0, func(old int) (int, error) { return old + 1, nil }))
+				// Of the others each worker uses one at most before the first comes again.
+				assert.NoError(t, m.Update(1+i%20, func(int) (int, error) { return i, nil }))
+				m.Purge(func(value int) bool { return value < 0 }, w)
+			}
+		})
+	}
+	wg.Wait()
+	assert.Equal(t, workers*each, m.Get(0))
+}
+
+// A million keys of whoever makes them up take less than 64 MiB, and much more is not
+// kept than was asked for.
+func TestMemoryOfAMillionKeys(t *testing.T) {
+	const million, mostBytes = 1_000_000, 64 << 20
+	m := recent.New[devicegrant.TallyKey, devicegrant.Tally](0)
+	at := time.Date(2026, time.June, 1, 12, 0, 0, 0, time.UTC)
+	before := heap()
+	for i := range million {
+		_ = m.Update(key(i), func(devicegrant.Tally) (devicegrant.Tally, error) {
+			return devicegrant.Tally{Guesses: 1, PaidAt: at, ExpiresAt: at, Version: 1}, nil
+		})
+	}
+	bytes := heap() - before
+	for i := million - recent.DefaultMax; i < million; i++ {
+		if m.Get(key(i)).Version != 1 {
+			require.Fail(t, "a key of the last is forgotten", "%d", i)
+		}
+	}
+	n := m.Purge(func(devicegrant.Tally) bool { return true }, million)
+	t.Logf("%d bytes for %d of %d keys: %d for each", bytes, n, million, bytes/int64(n))
+	assert.LessOrEqual(t, n, 2*recent.DefaultMax)
+	assert.GreaterOrEqual(t, n, recent.DefaultMax)
+	assert.Less(t, bytes, int64(mostBytes))
+	assert.Greater(t, bytes, int64(n)*32, "the keys alone take as much")
+}
+
+func key(i int) (key devicegrant.TallyKey) {
+	binary.BigEndian.PutUint64(key[:], uint64(i))
+	return key
+}
+
+// heap returns the bytes of what is reachable.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
