@@ -36,7 +36,10 @@ func (s *Server) authorizeRequest(r *http.Request) (*Authorization, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Authorize(r.Context(), client, f.get("scope"))
+	return s.Authorize(r.Context(), client, AuthorizationRequest{
+		Scope:  f.get("scope"),
+		Device: Device{Name: f.get("device_name"), UserAgent: r.UserAgent(), Addr: s.remoteAddr(r)},
+	})
 }
 
 func (a *Authorization) response() []byte {
@@ -44,7 +47,7 @@ func (a *Authorization) response() []byte {
 		DeviceCode              string `json:"device_code"`
 		UserCode                string `json:"user_code"`
 		VerificationURI         string `json:"verification_uri"`
-		VerificationURIComplete string `json:"verification_uri_complete"`
+		VerificationURIComplete string `json:"verification_uri_complete,omitempty"`
 		ExpiresIn               int64  `json:"expires_in"`
 		Interval                int64  `json:"interval"`
 	}{

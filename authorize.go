@@ -18,12 +18,23 @@ type Authorization struct {
 	UserCode string
 	// VerificationURI is where the person enters it.
 	VerificationURI string
-	// VerificationURIComplete is the same with the code in it, for QR codes.
+	// VerificationURIComplete is the same with the code in it, for QR codes; empty
+	// with Client.NoCompleteURI.
 	VerificationURIComplete string
 	// ExpiresIn is the lifetime of both codes.
 	ExpiresIn time.Duration
 	// Interval is the least time between two polls.
 	Interval time.Duration
+}
+
+// AuthorizationRequest is what a device asks for (RFC 8628 section 3.1).
+type AuthorizationRequest struct {
+	// Scope is a list of scope tokens separated by spaces; empty means the client's
+	// DefaultScopes.
+	Scope string
+	// Device is where the request came from, for the person to see. What is too long
+	// in it is cut, and control characters are taken out.
+	Device Device
 }
 
 var errNotPermitted = ErrUnauthorizedClient.Describe("the client may not use this grant")
@@ -32,34 +43,35 @@ var errNotPermitted = ErrUnauthorizedClient.Describe("the client may not use thi
 const maxCodeTries = 10
 
 // Authorize starts an authorization for a client that has been authenticated
-// (RFC 8628 section 3.1). scope is a list of scope tokens separated by spaces;
-// empty means the client's DefaultScopes.
+// (RFC 8628 section 3.1).
 //
 // It returns an *Error: ErrUnauthorizedClient, ErrInvalidScope, or
 // ErrTemporarilyUnavailable when the Store is full or cannot answer.
-func (s *Server) Authorize(ctx context.Context, client Client, scope string) (*Authorization, error) {
+func (s *Server) Authorize(ctx context.Context, client Client, asked AuthorizationRequest) (*Authorization, error) {
 	if !client.DeviceGrant {
 		return nil, errNotPermitted
 	}
-	granted, err := client.grantScope(scope)
+	granted, err := client.grantScope(asked.Scope)
 	if err != nil {
 		return nil, err
 	}
-	g := &Grant{ClientID: client.ID, Scope: granted}
+	g := &Grant{ClientID: client.ID, Scope: granted, Device: asked.Device.clean()}
 	deviceCode, userCode, err := s.create(ctx, g)
 	if err != nil {
 		return nil, s.unavailable(ctx, g, err)
 	}
 	s.raise(ctx, grantEvent(EventCreated, g, nil))
-	shown := s.cfg.UserCode.display(userCode)
-	return &Authorization{
-		DeviceCode:              deviceCode,
-		UserCode:                shown,
-		VerificationURI:         s.cfg.VerificationURI,
-		VerificationURIComplete: s.completeURI + shown,
-		ExpiresIn:               s.cfg.Lifetime,
-		Interval:                s.cfg.Interval,
-	}, nil
+	a := &Authorization{
+		DeviceCode:      deviceCode,
+		UserCode:        s.cfg.UserCode.display(userCode),
+		VerificationURI: s.cfg.VerificationURI,
+		ExpiresIn:       s.cfg.Lifetime,
+		Interval:        s.cfg.Interval,
+	}
+	if !client.NoCompleteURI {
+		a.VerificationURIComplete = s.completeURI + a.UserCode
+	}
+	return a, nil
 }
 
 // unavailable turns a failure to create a grant into the client's answer.

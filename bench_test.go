@@ -23,7 +23,7 @@ func pendingCodes(b *testing.B) (*fixture, []string) {
 	f := newFixture(b, func(c *devicegrant.Config) { c.OnEvent = nil })
 	codes := make([]string, benchGrants)
 	for i := range codes {
-		a, err := f.Authorize(b.Context(), tv, "openid profile")
+		a, err := f.Authorize(b.Context(), tv, devicegrant.AuthorizationRequest{Scope: "openid profile"})
 		require.NoError(b, err)
 		codes[i] = a.DeviceCode
 	}

@@ -3,6 +3,7 @@ package devicegrant_test
 import (
 	"bytes"
 	"context"
+	"html/template"
 	"math"
 	"net/http"
 	"testing"
@@ -51,27 +52,32 @@ func TestNewRefuses(t *testing.T) {
 		"hasty claim":       {func(c *devicegrant.Config) { c.ClaimTimeout = time.Millisecond }, []string{"ClaimTimeout is 1ms"}},
 		"several at once":   {func(c *devicegrant.Config) { c.Store, c.Interval, c.Keys = nil, -1, nil }, []string{"Store", "Interval", "Keys"}},
 
-		"tiny alphabet":    {userCode("A", 8), []string{"UserCode.Alphabet"}},
-		"lower case":       {userCode("abcdefgh", 20), []string{"UserCode.Alphabet", `'a'`}},
-		"character twice":  {userCode("ABCDEFGHA", 20), []string{"UserCode.Alphabet", `'A'`}},
-		"not ASCII":        {userCode("ABCDÉ", 20), []string{"UserCode.Alphabet"}},
-		"no length":        {userCode(devicegrant.Base20.Alphabet, 0), []string{"UserCode.Length is 0"}},
-		"endless":          {userCode(devicegrant.Base20.Alphabet, 33), []string{"UserCode.Length is 33"}},
-		"negative group":   {func(c *devicegrant.Config) { c.UserCode = devicegrant.Base20; c.UserCode.Group = -1 }, []string{"UserCode.Group"}},
-		"six digits":       {userCode("0123456789", 6), []string{"too easy to guess", "UserCode.Length to 11 or more", "Guessing.PerAddress", "Lifetime"}},
-		"nine digits":      {userCode("0123456789", 9), []string{"may try 5 in a lifetime of 15m0s", "UserCode.Length to 11"}},
-		"seven of base 20": {userCode(devicegrant.Base20.Alphabet, 7), []string{"UserCode.Length to 8"}},
-		"more guesses":     {func(c *devicegrant.Config) { c.Guessing.PerAddress = devicegrant.Limit{Burst: 6, Every: time.Hour} }, []string{"Guessing.PerAddress", "UserCode.Length to 9"}},
+		"tiny alphabet":   {userCode("A", 8), []string{"UserCode.Alphabet"}},
+		"lower case":      {userCode("abcdefgh", 20), []string{"UserCode.Alphabet", `'a'`}},
+		"character twice": {userCode("ABCDEFGHA", 20), []string{"UserCode.Alphabet", `'A'`}},
+		"not ASCII":       {userCode("ABCDÉ", 20), []string{"UserCode.Alphabet"}},
+		"no length":       {userCode(devicegrant.Base20.Alphabet, 0), []string{"UserCode.Length is 0"}},
+		"endless":         {userCode(devicegrant.Base20.Alphabet, 33), []string{"UserCode.Length is 33"}},
+		"a template beside no code to show": {func(c *devicegrant.Config) {
+			c.UserCode = devicegrant.UserCodeFormat{Alphabet: "AB", Length: -1}
+			c.Page.Template = template.Must(template.New("").Parse("page"))
+		}, []string{"UserCode.Length"}},
+		"a template that is no page": {func(c *devicegrant.Config) { c.Page.Template = template.Must(template.New("").Parse("page")) }, []string{"Page.Template", "user_code"}},
+		"negative group":             {func(c *devicegrant.Config) { c.UserCode = devicegrant.Base20; c.UserCode.Group = -1 }, []string{"UserCode.Group"}},
+		"six digits":                 {userCode("0123456789", 6), []string{"too easy to guess", "UserCode.Length to 11 or more", "Guessing.PerAddress", "Lifetime"}},
+		"nine digits":                {userCode("0123456789", 9), []string{"may try 5 in a lifetime of 15m0s", "UserCode.Length to 11"}},
+		"seven of base 20":           {userCode(devicegrant.Base20.Alphabet, 7), []string{"UserCode.Length to 8"}},
+		"more guesses":               {func(c *devicegrant.Config) { c.Guessing.PerAddress = devicegrant.Limit{Burst: 6, Every: time.Hour} }, []string{"Guessing.PerAddress", "UserCode.Length to 9"}},
 		"more lifetime": {func(c *devicegrant.Config) {
 			c.Guessing.PerAddress = devicegrant.Limit{Burst: 3, Every: 10 * time.Minute}
 			c.Lifetime = time.Hour
-		}, []string{"may try 9 in a lifetime of 1h0m0s", "Lifetime"}},
+		}, []string{"may try 6 in a lifetime of 1h0m0s", "Lifetime"}},
 		"more live codes": {func(c *devicegrant.Config) { c.Guessing.MaxPending = 100_000 }, []string{"2500 guesses", "100000 live codes", "Guessing.MaxPending", "Guessing.Global", "UserCode.Length to 9"}},
 		"as good as unlimited": {func(c *devicegrant.Config) {
 			c.Guessing.PerAddress.Burst, c.Guessing.PerAddress.Every = math.MaxInt, time.Minute
 		}, []string{"Guessing.PerAddress"}},
 		"no burst":       {func(c *devicegrant.Config) { c.Guessing.PerAddress = devicegrant.Limit{Every: time.Second} }, []string{"Guessing.PerAddress", "Burst"}},
-		"no refill":      {func(c *devicegrant.Config) { c.Guessing.Global = devicegrant.Limit{Burst: 1} }, []string{"Guessing.Global: Burst and Every"}},
+		"no refill":      {func(c *devicegrant.Config) { c.Guessing.Global = devicegrant.Limit{Burst: 1} }, []string{"Guessing.Global: Burst must be above zero, and Every"}},
 		"negative bound": {func(c *devicegrant.Config) { c.Guessing.MaxAddressChance = -1 }, []string{"MaxAddressChance"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -117,6 +123,6 @@ func TestGuessChances(t *testing.T) {
 	assert.InEpsilon(t, 5/25.6e9, got.PerAddress, 1e-9)
 	assert.InEpsilon(t, 2500*10_000/25.6e9, got.GlobalHits, 1e-9)
 	assert.LessOrEqual(t, got.PerAddress, 1.0/(1<<32))
-	c.Guessing.PerAddress = devicegrant.Limit{Burst: 1, Every: time.Minute}
-	assert.InEpsilon(t, 16/25.6e9, c.GuessChances().PerAddress, 1e-9)
+	c.Guessing.PerAddress = devicegrant.Limit{Burst: 1, Every: time.Minute} // 0, 1, 3, 7 and 15 minutes, and the reserve.
+	assert.InEpsilon(t, 6/25.6e9, c.GuessChances().PerAddress, 1e-9)
 }

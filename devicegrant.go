@@ -33,6 +33,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -78,6 +79,38 @@ type Config struct {
 	// it comes back to returnTo (a path and query on this server), and reports
 	// false.
 	SignedIn func(w http.ResponseWriter, r *http.Request, returnTo string) (subject string, ok bool)
+
+	// AccountName returns what a subject calls themselves, such as a user name or a
+	// mail address, for the page to say who is signed in. When nil, it shows the
+	// subject.
+	AccountName func(ctx context.Context, subject string) (string, error)
+
+	// SwitchAccount sends the browser, with status 303, to where another account can be
+	// chosen, such that it comes back to returnTo. When nil, the page does not offer
+	// it.
+	SwitchAccount func(w http.ResponseWriter, r *http.Request, returnTo string)
+
+	// Place says where an address is, in words that people understand, such as a town
+	// and a country; empty when that is not known. The page shows it for both sides,
+	// and warns when they differ. When nil, it compares networks.
+	Place func(ctx context.Context, addr netip.Addr) string
+
+	// Risk decides whether a person is asked at all, and whether they are warned
+	// (RFC 8628 section 5.4, RFC 10027). It is asked again when they say yes. When nil,
+	// everybody is asked.
+	Risk func(ctx context.Context, s Situation) (Verdict, error)
+
+	// ConfirmCode demands that the person ticks that the code is shown on their own
+	// device before they can allow anything.
+	ConfirmCode bool
+
+	// DenyOnLeave denies when the page that asks is closed or left without a decision,
+	// so that the device need not wait for the deadline. It takes JavaScript; without it,
+	// nothing changes.
+	DenyOnLeave bool
+
+	// Page is how the verification page looks.
+	Page Page
 
 	// IssueToken makes the tokens for an approved grant. It is called at most
 	// once at a time for a grant, and never again once it has succeeded. When it
@@ -135,6 +168,9 @@ type Client struct {
 	Scopes []string
 	// DefaultScopes are used when the client asks for none (RFC 6749 section 3.3).
 	DefaultScopes []string
+	// NoCompleteURI leaves verification_uri_complete out, so that the person has to
+	// type the code (RFC 8628 section 3.3.1).
+	NoCompleteURI bool
 }
 
 func (c Client) displayName() string {
@@ -153,7 +189,11 @@ type Server struct {
 	redeemer Redeemer // the Store, if it is one
 	sending  sync.Map // device codes whose answer is being sent by this process
 
-	guesses     *guesses
+	guesses   *guesses
+	pressured atomic.Int64 // when EventGuessPressure was raised last, in microseconds
+
+	pages       *pages
+	cookie      string // the name of the page's cookie
 	verifyPath  string // VerificationURI as a path and query
 	completeURI string // VerificationURI up to the value of user_code
 	resumePath  string // verifyPath up to the value of resume
@@ -168,7 +208,8 @@ func New(cfg Config) (*Server, error) {
 	cfg = cfg.withDefaults()
 	keys, keyErr := newKeyring(cfg.Keys)
 	uri, uriErr := parseVerificationURI(cfg.VerificationURI)
-	if err := errors.Join(cfg.validate(), keyErr, uriErr); err != nil {
+	pages, pageErr := newPages(cfg.Page, uri.RequestURI(), cfg.UserCode)
+	if err := errors.Join(cfg.validate(), keyErr, uriErr, pageErr); err != nil {
 		return nil, fmt.Errorf("devicegrant: invalid Config:\n%w", err)
 	}
 	cfg.Keys = nil // What was derived from them is enough.
@@ -177,7 +218,9 @@ func New(cfg Config) (*Server, error) {
 		cfg:         cfg,
 		keys:        keys,
 		redeemer:    redeemer,
-		guesses:     newGuesses(cfg.Guessing, cfg.Lifetime),
+		guesses:     newGuesses(cfg.Guessing, cfg.Lifetime, cfg.Store),
+		pages:       pages,
+		cookie:      cookieName(uri),
 		verifyPath:  uri.RequestURI(),
 		completeURI: withParameter(uri.String(), "user_code"),
 		resumePath:  withParameter(uri.RequestURI(), "resume"),
@@ -204,6 +247,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Client == nil {
 		c.Client = func(_ context.Context, id string) (Client, error) { return Client{ID: id}, nil }
+	}
+	if c.AccountName == nil {
+		c.AccountName = func(_ context.Context, subject string) (string, error) { return subject, nil }
 	}
 	if c.OnEvent == nil {
 		c.OnEvent = func(context.Context, Event) {}
@@ -266,12 +312,12 @@ func (c Config) GuessChances() GuessChances {
 func parseVerificationURI(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || u.Fragment != "" {
-		return nil, fmt.Errorf("VerificationURI is %q; set it to the absolute URL of the verification page", s)
+		return &url.URL{}, fmt.Errorf("VerificationURI is %q; set it to the absolute URL of the verification page", s)
 	}
 	ip, _ := netip.ParseAddr(u.Hostname())
 	loopback := u.Hostname() == "localhost" || ip.IsLoopback()
 	if u.Scheme != "https" && (u.Scheme != "http" || !loopback) {
-		return nil, fmt.Errorf("VerificationURI is %q; it must be https, or http on a loopback address", s)
+		return u, fmt.Errorf("VerificationURI is %q; it must be https, or http on a loopback address", s)
 	}
 	return u, nil
 }

@@ -67,8 +67,17 @@ var (
 	ErrUserCode = errors.New("devicegrant: no such user code")
 	// ErrDecided: the request has been approved or denied already. Nothing changed.
 	ErrDecided = errors.New("devicegrant: request was decided already")
-	// ErrTicket: the ticket is forged, too old, or was made for somebody else.
+	// ErrTicket: the ticket is forged, too old, or was made for somebody else or for
+	// another browser session.
 	ErrTicket = errors.New("devicegrant: ticket is not valid")
+	// ErrOtherSession: the code belongs to another browser session, in which it was
+	// entered first. Nothing changed, and the try counts as a wrong code.
+	ErrOtherSession = errors.New("devicegrant: user code is in use in another browser session")
+	// ErrUnconfirmed: Config.ConfirmCode demands that the person confirms that the
+	// code is on their device, and they did not.
+	ErrUnconfirmed = errors.New("devicegrant: the code was not confirmed to be on the device")
+	// ErrRefused: Config.Risk refused the request.
+	ErrRefused = errors.New("devicegrant: request was refused as too risky")
 )
 
 // TooManyGuessesError is returned by Lookup instead of looking anything up.

@@ -15,10 +15,26 @@ type EventType string
 const (
 	// EventCreated: a device was given codes. Grant, ClientID.
 	EventCreated EventType = "created"
+	// EventReviewed: a person was shown the request for the first time, and it belongs
+	// to their browser session now. Grant, ClientID; Subject is who.
+	EventReviewed EventType = "reviewed"
+	// EventOtherSession: a code was entered that belongs to another browser session:
+	// of the same person on another computer, or of somebody who was sent the code.
+	// Grant, ClientID; Subject is who entered it.
+	EventOtherSession EventType = "other_session"
+	// EventRefused: Config.Risk refused a request. Grant, ClientID; Subject is who
+	// wanted to see or approve it.
+	EventRefused EventType = "refused"
 	// EventApproved: a person said yes. Grant, ClientID, Subject.
 	EventApproved EventType = "approved"
 	// EventDenied: a person said no. Grant, ClientID, Subject.
 	EventDenied EventType = "denied"
+	// EventReported: a person said that it was not them who started this, which denies.
+	// Somebody may be phishing (RFC 8628 section 5.4). Grant, ClientID, Subject.
+	EventReported EventType = "reported"
+	// EventLeft: the page was left without a decision, which denies with
+	// Config.DenyOnLeave. Grant, ClientID, Subject.
+	EventLeft EventType = "left"
 	// EventRedeemed: tokens were issued. Grant, ClientID, Subject.
 	EventRedeemed EventType = "redeemed"
 	// EventDeliveredAgain: a device was given again the tokens that were issued to
@@ -39,6 +55,10 @@ const (
 	// EventTooManyGuesses: a user code was not looked up because a limit was
 	// reached. Subject.
 	EventTooManyGuesses EventType = "too_many_guesses"
+	// EventGuessPressure: so many wrong codes have been entered, by everybody together,
+	// that half of what Guessing.Global admits at once is used up. It is raised once a
+	// minute at the most, by each server. Pressure.
+	EventGuessPressure EventType = "guess_pressure"
 	// EventStoreError: the Store could not answer. Err; Grant and ClientID where
 	// they are known.
 	EventStoreError EventType = "store_error"
@@ -59,6 +79,17 @@ type Event struct {
 	ClientID string
 	Subject  string
 	Err      error
+	Pressure GuessPressure
+}
+
+// GuessPressure is how much user codes are being guessed.
+type GuessPressure struct {
+	// Wrong is how many wrong codes count against Guessing.Global now, and Burst how
+	// many can: then only people with a clean record are let through.
+	Wrong, Burst int
+	// Chances are what guessing can achieve in a lifetime, as fast as the limits admit
+	// and with Guessing.MaxPending codes live.
+	Chances GuessChances
 }
 
 func (s *Server) raise(ctx context.Context, e Event) {

@@ -119,7 +119,7 @@ func ExampleStore() {
 		log.Fatal(err)
 	}
 	ctx := context.Background()
-	device, err := grant.Authorize(ctx, devicegrant.Client{ID: "tv", DeviceGrant: true}, "")
+	device, err := grant.Authorize(ctx, devicegrant.Client{ID: "tv", DeviceGrant: true}, devicegrant.AuthorizationRequest{})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -3,10 +3,12 @@ package devicegrant_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -85,22 +87,28 @@ func ExampleServer_Lookup() {
 	}
 	ctx := context.Background()
 	tv := devicegrant.Client{ID: "tv", DeviceGrant: true, Scopes: []string{"openid"}}
-	device, err := grant.Authorize(ctx, tv, "openid") // The device has asked.
+	device, err := grant.Authorize(ctx, tv, devicegrant.AuthorizationRequest{Scope: "openid"}) // The device has asked.
 	if err != nil {
 		log.Fatal(err)
 	}
 
-	alice := devicegrant.Person{Subject: "alice"} // Who is signed in; set Addr as well.
+	alice := devicegrant.Person{ // Who is signed in, in which browser, and from where.
+		Subject:   "alice",
+		Session:   "a cookie that the browser keeps across logins",
+		Addr:      netip.MustParseAddr("192.0.2.1"),
+		UserAgent: "the browser's",
+	}
 	typed := strings.ToLower(device.UserCode)
 	review, err := grant.Lookup(ctx, typed, alice)
 	if err != nil {
-		log.Fatal(err) // ErrUserCode, ErrDecided or *TooManyGuessesError
+		log.Fatal(err) // ErrUserCode, ErrDecided, ErrOtherSession, ErrRefused or *TooManyGuessesError
 	}
 	fmt.Println("asks for", review.Scopes, "- same code:", review.UserCode == device.UserCode)
+	fmt.Println("in another place:", review.Elsewhere) // Show Device and Place, and warn.
 
 	// The page holds review.Ticket in a form; the form comes back.
-	if err := grant.Approve(ctx, review.Ticket, alice); err != nil {
-		log.Fatal(err) // ErrTicket, ErrDecided or ErrUserCode
+	if err := grant.Approve(ctx, review.Ticket, alice, devicegrant.Approval{}); err != nil {
+		log.Fatal(err) // ErrTicket, ErrDecided, ErrUserCode, ErrUnconfirmed or ErrRefused
 	}
 	token, err := grant.Poll(ctx, "tv", device.DeviceCode) // The device polls.
 	if err != nil {
@@ -109,7 +117,68 @@ func ExampleServer_Lookup() {
 	fmt.Println(token.AccessToken)
 	// Output:
 	// asks for [openid] - same code: true
+	// in another place: false
 	// made-for-alice
+}
+
+// The page in the host's own words and with its logo.
+func ExamplePage() {
+	cfg := exampleConfig()
+	cfg.Page = devicegrant.Page{
+		Logo: "/logo.svg", LogoText: "Example",
+		Texts: map[string]devicegrant.Texts{"en": {FormTitle: "Connect your TV"}},
+		Scope: func(scope, language string) string { // In words; others stay as they are.
+			return map[string]string{"en openid": "Know who you are"}[language+" "+scope]
+		},
+	}
+	grant, err := devicegrant.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	grant.VerificationHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/device", nil))
+	fmt.Println(strings.Contains(w.Body.String(), "<h1>Connect your TV</h1>"))
+	fmt.Println(strings.Join(devicegrant.Languages()[:6], ", "), "...")
+	// Output:
+	// true
+	// ar, cs, da, de, en, es ...
+}
+
+// What the host thinks of a request: nobody is asked about one from another country, and
+// people are warned of codes that others have tried as well.
+func ExampleSituation() {
+	cfg := exampleConfig()
+	cfg.Place = func(_ context.Context, addr netip.Addr) string { // Ask your database of addresses.
+		if addr.Is4() {
+			return "Switzerland"
+		}
+		return "Peru"
+	}
+	cfg.Risk = func(_ context.Context, s devicegrant.Situation) (devicegrant.Verdict, error) {
+		switch {
+		case s.DevicePlace != s.Place:
+			return devicegrant.Refuse, nil
+		case s.Entered > 1:
+			return devicegrant.Warn, nil
+		}
+		return devicegrant.Allow, nil
+	}
+	grant, err := devicegrant.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+	tv := devicegrant.Client{ID: "tv", DeviceGrant: true}
+	device, err := grant.Authorize(ctx, tv, devicegrant.AuthorizationRequest{
+		Device: devicegrant.Device{Name: "Living room", Addr: netip.MustParseAddr("2001:db8::1")},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	alice := devicegrant.Person{Subject: "alice", Session: "phone", Addr: netip.MustParseAddr("192.0.2.1")}
+	_, err = grant.Lookup(ctx, device.UserCode, alice)
+	fmt.Println(errors.Is(err, devicegrant.ErrRefused))
+	// Output: true
 }
 
 // Twelve digits for a device with a remote control, and what that means to someone

@@ -42,8 +42,9 @@ var (
 	cli = devicegrant.Client{ID: "cli", DeviceGrant: true, Scopes: []string{"openid"}}
 	web = devicegrant.Client{ID: "web"}
 
-	alice = devicegrant.Person{Subject: "alice"}
-	bob   = devicegrant.Person{Subject: "bob"}
+	// They share a browser.
+	alice = devicegrant.Person{Subject: "alice", Session: "laptop"}
+	bob   = devicegrant.Person{Subject: "bob", Session: "laptop"}
 )
 
 // newFixture makes a server on a memstore; change, when not nil, adapts the Config.
@@ -141,7 +142,7 @@ func (f *fixture) raised(t devicegrant.EventType) (found []devicegrant.Event) {
 
 func (f *fixture) authorize() *devicegrant.Authorization {
 	f.t.Helper()
-	a, err := f.Authorize(f.t.Context(), tv, "openid profile")
+	a, err := f.Authorize(f.t.Context(), tv, devicegrant.AuthorizationRequest{Scope: "openid profile"})
 	require.NoError(f.t, err)
 	return a
 }
@@ -150,7 +151,7 @@ func (f *fixture) authorize() *devicegrant.Authorization {
 func (f *fixture) authorizeInTheEnd() *devicegrant.Authorization {
 	f.t.Helper()
 	for range 1000 {
-		if a, err := f.Authorize(f.t.Context(), tv, ""); err == nil {
+		if a, err := f.Authorize(f.t.Context(), tv, devicegrant.AuthorizationRequest{}); err == nil {
 			return a
 		}
 	}
@@ -167,7 +168,12 @@ func (f *fixture) review(userCode string, by devicegrant.Person) *devicegrant.Re
 
 func (f *fixture) approve(a *devicegrant.Authorization) {
 	f.t.Helper()
-	require.NoError(f.t, f.Approve(f.t.Context(), f.review(a.UserCode, alice).Ticket, alice))
+	require.NoError(f.t, f.yes(f.t.Context(), f.review(a.UserCode, alice).Ticket, alice))
+}
+
+// yes approves with nothing to add.
+func (f *fixture) yes(ctx context.Context, ticket string, by devicegrant.Person) error {
+	return f.Approve(ctx, ticket, by, devicegrant.Approval{})
 }
 
 func (f *fixture) deny(a *devicegrant.Authorization) {

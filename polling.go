@@ -150,6 +150,25 @@ func (g Grant) deny(subject string, now time.Time) (Grant, error) {
 	return g, nil
 }
 
+// enter records that the user code was entered in a browser session. The first one
+// gets the grant; others are told apart, and learn nothing of what was decided.
+func (g Grant) enter(session SessionDigest, now time.Time) (Grant, error) {
+	first, owner := g.Session == SessionDigest{}, g.Session == session
+	err := g.open(now)
+	switch {
+	case errors.Is(err, ErrDecided) && !owner:
+		return g, ErrUserCode
+	case err != nil || owner:
+		return g, err
+	}
+	g.Entered = min(g.Entered+1, MaxEntered)
+	if !first {
+		return g, ErrOtherSession
+	}
+	g.Session = session
+	return g, nil
+}
+
 // open reports whether a person can still decide the grant.
 func (g Grant) open(now time.Time) error {
 	switch {

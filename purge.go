@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Purge deletes grants that have been expired for a lifetime, in batches, and
-// returns how many there were. Between two batches it leaves the Store alone for four
+// Purge deletes grants that have been expired for a lifetime, and tallies likewise, in
+// batches, and returns how many there were. Between two batches it leaves the Store alone for four
 // times as long as the last one took, a second at most. It is safe to call at any
 // time, from any replica.
 func (s *Server) Purge(ctx context.Context) (int, error) {

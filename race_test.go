@@ -97,7 +97,7 @@ func TestApproveRacesDeny(t *testing.T) {
 		tickets := map[string]string{"alice": f.review(a.UserCode, alice).Ticket, "bob": f.review(a.UserCode, bob).Ticket}
 		var approved, denied atomic.Int64
 		together(8, func(i int) {
-			by, decide, won := alice, f.Approve, &approved
+			by, decide, won := alice, f.yes, &approved
 			if i%2 == 1 {
 				by = bob
 			}
@@ -129,7 +129,7 @@ func TestApproveRacesPoll(t *testing.T) {
 		var got answers
 		together(20, func(i int) {
 			if i == 10 {
-				assert.NoError(t, f.Approve(t.Context(), ticket, alice))
+				assert.NoError(t, f.yes(t.Context(), ticket, alice))
 				return
 			}
 			got.count(f.poll(a))
@@ -150,7 +150,7 @@ func TestConcurrentAuthorizationsHaveTheirOwnCodes(t *testing.T) {
 	})
 	var codes sync.Map
 	together(200, func(int) {
-		a, err := f.Authorize(t.Context(), tv, "")
+		a, err := f.Authorize(t.Context(), tv, devicegrant.AuthorizationRequest{})
 		if assert.NoError(t, err) {
 			_, taken := codes.LoadOrStore(a.UserCode, true)
 			assert.False(t, taken, a.UserCode)

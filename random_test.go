@@ -118,7 +118,7 @@ func (w *world) step() {
 	case n < 60:
 		w.pollOne()
 	case n < 68:
-		w.decideOne(w.Approve, devicegrant.Approved)
+		w.decideOne(w.yes, devicegrant.Approved)
 	case n < 72:
 		w.decideOne(w.Deny, devicegrant.Denied)
 	case n < 77:

@@ -1,258 +1,335 @@
 package devicegrant
 
 import (
+	"context"
+	"crypto/sha256"
 	"errors"
-	"fmt"
 	"math"
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/devicegrant/devicegrant/internal/recent"
 )
 
-// Limit admits Burst events at once and one more each time Every has passed. Both
-// must be above zero; the zero Limit stands for a default.
+// Limit admits Burst events at once and one more each time Every has passed. Burst
+// must be above zero and Every a microsecond or more; the zero Limit stands for a
+// default.
 type Limit struct {
 	Burst int
 	Every time.Duration
 }
 
-// within returns the most events that the limit admits in any span of length d.
-func (l Limit) within(d time.Duration) float64 {
-	return float64(l.Burst) + math.Floor(float64(d)/float64(l.Every))
-}
+func (l Limit) valid() bool { return l.Burst > 0 && l.Every >= time.Microsecond }
 
-// Guessing bounds how many wrong user codes are taken, and so an attacker's
-// chances (RFC 8628 sections 5.1 and 5.2). A right code costs nothing. The limits
-// are kept in this process; each of several replicas has its own.
+// rule says how guesses count against one limit. It is pure: a Tally is what it makes
+// of the guesses so far.
 //
-// New computes the chances from these limits, the format of the codes, their
-// lifetime and MaxPending, and refuses a configuration that is above a bound.
-// [Config.GuessChances] returns them.
-type Guessing struct {
-	// PerAddress limits the wrong codes from one address (one IPv4 address, or
-	// one IPv6 /64), and apart from that those by one subject. Zero admits three
-	// at once and five in a lifetime.
-	PerAddress Limit
-	// Global limits the wrong codes from everybody together. Once it is used up,
-	// only subjects who have not been wrong for a lifetime are let through, so that
-	// honest people are not locked out; their wrong codes are limited together by
-	// the same Limit once more. Zero admits 250 at once and 1,250 in a lifetime, and
-	// so 2,500 in all.
-	Global Limit
-	// MaxPending is how many grants can be live at once at the length of code
-	// that is configured. Zero means 10,000. When a Store that is a Counter has
-	// more, new codes are longer by as much as it takes.
-	MaxPending int
-	// MaxAddressChance bounds the chance that one address finds one given code
-	// within its lifetime. Zero means 2^-32, the RFC's own example.
-	MaxAddressChance float64
-	// MaxGlobalHits bounds the number of live codes that everybody together is
-	// expected to find in a lifetime, guessing as fast as Global admits. Zero
-	// means 2^-10: one code in a thousand lifetimes of full attack.
-	MaxGlobalHits float64
+// A guess costs time, and Burst times Every can be owed.
+type rule struct {
+	Limit
+	doubling bool          // each guess beyond Burst costs twice as much as the one before
+	forget   time.Duration // how long after everything is paid guesses still count
 }
 
-func (g Guessing) withDefaults(lifetime time.Duration) Guessing {
-	if g.PerAddress == (Limit{}) {
-		g.PerAddress = Limit{Burst: 3, Every: lifetime / 2}
+// maxDoublings bounds what a guess costs: sixteen times Every.
+const maxDoublings = 4
+
+// cost is what the n-th guess costs.
+func (r rule) cost(n int) time.Duration {
+	every := r.Every.Truncate(time.Microsecond) // As a Store keeps it.
+	if !r.doubling || n <= r.Burst {
+		return every
 	}
-	if g.Global == (Limit{}) {
-		g.Global = Limit{Burst: 250, Every: lifetime / 1000}
-	}
-	if g.MaxPending == 0 {
-		g.MaxPending = 10_000
-	}
-	if g.MaxAddressChance == 0 {
-		g.MaxAddressChance = math.Pow(2, -32)
-	}
-	if g.MaxGlobalHits == 0 {
-		g.MaxGlobalHits = math.Pow(2, -10)
-	}
-	return g
+	return every << min(n-r.Burst, maxDoublings)
 }
 
-func (g Guessing) validate() error {
-	if g.PerAddress.Burst < 1 || g.PerAddress.Every <= 0 || g.Global.Burst < 1 || g.Global.Every <= 0 {
-		return errors.New("Guessing.PerAddress and Guessing.Global: Burst and Every must be above zero")
+// current is the tally as it counts at now.
+func (r rule) current(t Tally, now time.Time) Tally {
+	if now.Before(t.ExpiresAt) {
+		return t
 	}
-	if g.MaxPending < 0 || g.MaxAddressChance < 0 || g.MaxGlobalHits < 0 {
-		return errors.New("Guessing: MaxPending, MaxAddressChance and MaxGlobalHits must not be negative")
-	}
-	return nil
+	return Tally{PaidAt: now, ExpiresAt: now, Version: t.Version}
 }
 
-// GuessChances is what guessing user codes can achieve within one lifetime.
-type GuessChances struct {
-	// PerAddress is the chance that one address finds one given code.
-	PerAddress float64
-	// GlobalHits is the expected number of codes that everybody together finds
-	// while MaxPending of them are live.
-	GlobalHits float64
+// wait is how long it is until one more guess is admitted; zero if it is now.
+func (r rule) wait(t Tally, now time.Time) time.Duration {
+	owed := r.current(t, now).PaidAt.Sub(now)
+	return max(0, owed-time.Duration(r.Burst-1)*r.cost(1))
 }
 
-func (g Guessing) chances(f UserCodeFormat, length int, lifetime time.Duration, live int) GuessChances {
-	codes := math.Pow(float64(len(f.Alphabet)), float64(length))
-	return GuessChances{
-		PerAddress: g.PerAddress.within(lifetime) / codes,
-		GlobalHits: g.everybody(lifetime) * float64(live) / codes,
+// charge adds a guess.
+func (r rule) charge(t Tally, now time.Time) Tally {
+	t = r.current(t, now)
+	t.Guesses++
+	if t.PaidAt.Before(now) {
+		t.PaidAt = now
 	}
+	return r.paidAt(t, t.PaidAt.Add(r.cost(t.Guesses)))
 }
 
-// everybody is the most wrong codes that are taken in a lifetime, the reserve for
-// those with a clean record included.
-func (g Guessing) everybody(lifetime time.Duration) float64 { return 2 * g.Global.within(lifetime) }
-
-func (g Guessing) bears(c GuessChances) bool {
-	return c.PerAddress <= g.MaxAddressChance && c.GlobalHits <= g.MaxGlobalHits
-}
-
-// length returns how long a new code must be while live grants are.
-func (g Guessing) length(f UserCodeFormat, lifetime time.Duration, live int) int {
-	n := f.Length
-	for n < maxUserCodeLength && !g.bears(g.chances(f, n, lifetime, live)) {
-		n++
+// refund takes back a guess, whichever it was: the costs of the others are those of
+// fewer.
+func (r rule) refund(t Tally, now time.Time) Tally {
+	t = r.current(t, now)
+	if t.Guesses == 0 {
+		return t
 	}
-	return n
+	t.Guesses--
+	return r.paidAt(t, t.PaidAt.Add(-r.cost(t.Guesses+1)))
 }
 
-// check refuses what is above a bound, and says what to do about it.
-func (g Guessing) check(f UserCodeFormat, lifetime time.Duration) error {
-	c := g.chances(f, f.Length, lifetime, g.MaxPending)
-	if g.bears(c) {
-		return nil
-	}
-	if c.PerAddress > g.MaxAddressChance {
-		return fmt.Errorf("user codes are too easy to guess: one address may try %.0f in a lifetime of %v and finds a given code with chance %.2g, above Guessing.MaxAddressChance %.2g; "+
-			"set UserCode.Length to %d or more, or lower Guessing.PerAddress or Lifetime",
-			g.PerAddress.within(lifetime), lifetime, c.PerAddress, g.MaxAddressChance, g.length(f, lifetime, g.MaxPending))
-	}
-	return fmt.Errorf("user codes are too easy to guess: %.0f guesses admitted in a lifetime of %v against %d live codes find %.2g of them, above Guessing.MaxGlobalHits %.2g; "+
-		"set UserCode.Length to %d or more, or lower Guessing.Global, Guessing.MaxPending or Lifetime",
-		g.everybody(lifetime), lifetime, g.MaxPending, c.GlobalHits, g.MaxGlobalHits, g.length(f, lifetime, g.MaxPending))
+func (r rule) paidAt(t Tally, paid time.Time) Tally {
+	t.PaidAt, t.ExpiresAt = paid, paid.Add(r.forget)
+	return t
 }
 
-// guesses enforces Guessing. A guess is charged to every bucket that it concerns
-// before the code is looked up, so that guesses made at the same time cannot exceed
-// a limit together; a right one is given back.
+// within returns the most guesses that the rule admits in any span of length d: those
+// that somebody makes as soon as they are admitted, beginning with a clean record.
+func (r rule) within(d time.Duration) float64 {
+	n, at := float64(r.Burst), time.Duration(0)
+	if r.doubling {
+		for i := r.Burst; i < r.Burst+maxDoublings; i++ {
+			if at += r.cost(i); at > d {
+				return n
+			}
+			n++
+		}
+	}
+	return n + math.Floor(float64(d-at)/float64(r.cost(math.MaxInt)))
+}
+
+// What is limited, in the order in which a guess is charged: what most guesses share
+// comes first, for there others interfere.
+const (
+	limitGlobal = iota
+	limitGlobalReserve
+	limitAddress
+	limitAddressReserve
+	limitSubject
+	limitSession
+	limits // how many there are
+)
+
+// guesses enforces Guessing. A guess is charged to every limit that it concerns before
+// the code is looked up, so that guesses made at the same time cannot exceed a limit
+// together; a right one is given back.
 type guesses struct {
-	lifetime time.Duration
+	rules   [limits]rule
+	tallies Tallier
 
-	mu        sync.Mutex
-	addresses buckets[netip.Prefix]
-	subjects  buckets[string]
-	global    *bucket
-	reserve   *bucket // for those with a clean record, once global is used up
+	mu     sync.Mutex
+	flying map[TallyKey]int // guesses of this process that are charged and not settled
 }
 
-// maxLimited bounds how many addresses, and how many subjects, are remembered.
-// Whoever comes from more of them than that still meets the global limit.
-const maxLimited = 1 << 16
-
-// inFlight is how long to wait for a guess to be admitted that only the guesses
-// being looked up at this moment are in the way of.
+// inFlight is how long to wait for a guess to be admitted that only the guesses being
+// looked up at this moment are in the way of.
 const inFlight = time.Second
 
-func newGuesses(g Guessing, lifetime time.Duration) *guesses {
+// maxConflicts bounds how often a write is tried again because others came between.
+const maxConflicts = 10
+
+func newGuesses(g Guessing, lifetime time.Duration, store Store) *guesses {
+	person, reserve, global := g.personRule(lifetime), g.reserveRule(lifetime), g.globalRule(lifetime)
+	tallies, shared := store.(Tallier)
+	if !shared {
+		tallies = ownTallies{recent.New[TallyKey, Tally](0)}
+	}
 	return &guesses{
-		lifetime:  lifetime,
-		addresses: buckets[netip.Prefix]{limit: g.PerAddress, max: maxLimited / 2},
-		subjects:  buckets[string]{limit: g.PerAddress, max: maxLimited / 2},
-		global:    newBucket(g.Global),
-		reserve:   newBucket(g.Global),
+		rules: [limits]rule{
+			limitGlobal: global, limitGlobalReserve: global,
+			limitAddress: person, limitAddressReserve: reserve,
+			limitSubject: person, limitSession: person,
+		},
+		tallies: tallies,
+		flying:  make(map[TallyKey]int),
 	}
 }
 
 // guess is one that was admitted. It must be settled.
 type guess struct {
 	*guesses
-	charged []*bucket
-	subject *bucket // nil if nobody is signed in
+	charges []charge
 }
 
-// admit charges a guess. It returns how long to wait, above zero, when there are
-// too many, and charges nothing then.
-func (g *guesses) admit(now time.Time, addr netip.Addr, subject string) (guess, time.Duration) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	admitted := guess{guesses: g}
-	if addr.IsValid() {
-		admitted.charged = append(admitted.charged, g.addresses.get(addressKey(addr)))
-	}
-	if subject != "" {
-		admitted.subject = g.subjects.get(subject)
-		admitted.charged = append(admitted.charged, admitted.subject)
-	}
-	everybody := g.global
-	if g.global.wait(now) > 0 && admitted.subject != nil && admitted.subject.clean(now, g.lifetime) {
-		everybody = g.reserve
-	}
-	admitted.charged = append(admitted.charged, everybody)
-	for _, b := range admitted.charged {
-		if wait := b.wait(now); wait > 0 {
-			return guess{}, wait
+// charge is what a guess cost of one limit.
+type charge struct {
+	rule          rule
+	key           TallyKey
+	before, after Tally
+}
+
+// admit charges a guess. It returns how long to wait, above zero, when there are too
+// many, and charges nothing then.
+func (g *guesses) admit(ctx context.Context, now time.Time, by Person) (admitted guess, wait time.Duration, err error) {
+	keys := limitKeys(by)
+	for range maxConflicts {
+		tallies, err := g.read(ctx, keys)
+		if err != nil {
+			return guess{}, 0, err
+		}
+		limited, wait := g.choose(now, keys, tallies)
+		if wait > 0 {
+			return guess{}, wait, nil
+		}
+		admitted, err = g.charge(ctx, now, limited, keys, tallies)
+		if !errors.Is(err, ErrConflict) {
+			return admitted, 0, err
 		}
 	}
-	for _, b := range admitted.charged {
-		b.take()
-	}
-	return admitted, 0
+	return guess{}, inFlight, nil
 }
 
-// settle says how a guess ended: a right one costs nothing.
-func (g guess) settle(now time.Time, right bool) {
+// read returns the tallies of the keys, in their places.
+func (g *guesses) read(ctx context.Context, keys [limits]TallyKey) (tallies [limits]Tally, err error) {
+	asked := make([]TallyKey, 0, limits)
+	for _, key := range keys {
+		if key != (TallyKey{}) {
+			asked = append(asked, key)
+		}
+	}
+	stored, err := g.tallies.Tallies(ctx, asked)
+	if err != nil {
+		return tallies, err
+	}
+	if len(stored) != len(asked) {
+		return tallies, errors.New("devicegrant: the Store returned another number of tallies than it was asked for")
+	}
+	for i, key := range keys {
+		if key != (TallyKey{}) {
+			tallies[i], stored = stored[0], stored[1:]
+		}
+	}
+	return tallies, nil
+}
+
+// choose returns the limits that a guess is charged to, or how long to wait.
+func (g *guesses) choose(now time.Time, keys [limits]TallyKey, tallies [limits]Tally) (limited []int, wait time.Duration) {
+	waitFor := func(i int) time.Duration { return g.wait(now, i, keys[i], tallies[i]) }
+	subject := tallies[limitSubject]
+	clean := keys[limitSubject] != (TallyKey{}) && g.rules[limitSubject].current(subject, now).Guesses == 0
+	for i := range limits {
+		switch {
+		case keys[i] == (TallyKey{}), i == limitGlobalReserve, i == limitAddressReserve:
+			continue
+		case (i == limitGlobal || i == limitAddress) && clean && waitFor(i) > 0:
+			i++ // Its reserve.
+		}
+		limited = append(limited, i)
+		wait = max(wait, waitFor(i))
+	}
+	return limited, wait
+}
+
+// wait is how long it is until one of the limits admits a guess. Right guesses that
+// are being looked up at this moment will be given back.
+func (g *guesses) wait(now time.Time, i int, key TallyKey, t Tally) time.Duration {
+	r := g.rules[i]
+	wait := r.wait(t, now)
+	if wait == 0 {
+		return 0
+	}
+	g.mu.Lock()
+	flying := g.flying[key]
+	g.mu.Unlock()
+	for range min(flying, r.Burst) {
+		t = r.refund(t, now)
+	}
+	if r.wait(t, now) == 0 {
+		return min(wait, inFlight)
+	}
+	return wait
+}
+
+// charge writes what a guess costs. When others come between, it takes back what it
+// has written.
+func (g *guesses) charge(ctx context.Context, now time.Time, limited []int, keys [limits]TallyKey, tallies [limits]Tally) (guess, error) {
+	admitted := guess{guesses: g}
+	for _, i := range limited {
+		c := charge{rule: g.rules[i], key: keys[i], before: g.rules[i].current(tallies[i], now)}
+		c.after = c.rule.charge(c.before, now)
+		if err := g.tallies.SwapTally(ctx, c.key, c.after); err != nil {
+			return guess{}, errors.Join(err, admitted.settle(ctx, now, true))
+		}
+		c.after.Version++
+		g.fly(c.key, 1)
+		admitted.charges = append(admitted.charges, c)
+	}
+	return admitted, nil
+}
+
+func (g *guesses) fly(key TallyKey, n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, b := range g.charged {
-		b.settle(right)
-	}
-	if !right && g.subject != nil {
-		g.subject.wrong = now
+	if g.flying[key] += n; g.flying[key] == 0 {
+		delete(g.flying, key)
 	}
 }
 
-// bucket holds the tokens of one Limit. A token comes back each time Every has
-// passed, until there are Burst.
-type bucket struct {
-	limit  Limit
-	tokens float64
-	filled time.Time // when tokens was reckoned; the zero time fills it
-	flying int       // guesses that were charged and not settled
-	wrong  time.Time // when the last wrong guess was settled
-}
-
-func newBucket(l Limit) *bucket { return &bucket{limit: l, tokens: float64(l.Burst)} }
-
-// wait returns how long it is until there is a token; zero if there is one.
-func (b *bucket) wait(now time.Time) time.Duration {
-	if now.After(b.filled) {
-		b.tokens = min(float64(b.limit.Burst), b.tokens+float64(now.Sub(b.filled))/float64(b.limit.Every))
+// settle says how a guess ended: a right one costs nothing. When that cannot be
+// written, it costs what a wrong one does.
+func (g guess) settle(ctx context.Context, now time.Time, right bool) error {
+	ctx = context.WithoutCancel(ctx) // Whoever has gone is owed it as well.
+	var errs []error
+	for _, c := range g.charges {
+		if right {
+			errs = append(errs, g.giveBack(ctx, now, c))
+		}
+		g.fly(c.key, -1)
 	}
-	b.filled = now
-	switch {
-	case b.tokens >= 1:
-		return 0
-	case b.tokens+float64(b.flying) >= 1:
-		return inFlight
-	default:
-		return max(1, time.Duration((1-b.tokens)*float64(b.limit.Every)))
+	return errors.Join(errs...)
+}
+
+// giveBack makes a tally what it was before the charge, or, if others have written it
+// since, what theirs alone would have made of it.
+func (g *guesses) giveBack(ctx context.Context, now time.Time, c charge) error {
+	next := c.before
+	next.Version = c.after.Version
+	for range maxConflicts {
+		if err := g.tallies.SwapTally(ctx, c.key, next); !errors.Is(err, ErrConflict) {
+			return err
+		}
+		stored, err := g.tallies.Tallies(ctx, []TallyKey{c.key})
+		if err != nil || len(stored) != 1 {
+			return err
+		}
+		next = c.rule.refund(stored[0], now)
 	}
+	return ErrConflict
 }
 
-func (b *bucket) take() {
-	b.tokens--
-	b.flying++
-}
-
-func (b *bucket) settle(right bool) {
-	b.flying--
-	if right {
-		b.tokens = min(float64(b.limit.Burst), b.tokens+1)
+// used returns how many guesses count against the global limit after this one.
+func (g guess) used(now time.Time) int {
+	for _, c := range g.charges {
+		if c.key == globalKey {
+			return int(math.Ceil(float64(c.after.PaidAt.Sub(now)) / float64(c.rule.cost(1))))
+		}
 	}
+	return g.rules[limitGlobal].Burst // The reserve is drawn upon.
 }
 
-// clean reports whether no guess has been wrong for a lifetime.
-func (b *bucket) clean(now time.Time, lifetime time.Duration) bool {
-	return b.wrong.IsZero() || now.Sub(b.wrong) >= lifetime
+// limitKeys are the keys of what limits a person; zero where there is nothing.
+func limitKeys(by Person) (keys [limits]TallyKey) {
+	keys[limitGlobal], keys[limitGlobalReserve] = globalKey, globalReserveKey
+	if by.Addr.IsValid() {
+		addr := addressKey(by.Addr).String()
+		keys[limitAddress], keys[limitAddressReserve] = tallyKey("address", addr), tallyKey("address reserve", addr)
+	}
+	if by.Subject != "" {
+		keys[limitSubject] = tallyKey("subject", by.Subject)
+	}
+	if by.Session != "" {
+		keys[limitSession] = tallyKey("session", by.Session)
+	}
+	return keys
+}
+
+var globalKey, globalReserveKey = tallyKey("global", ""), tallyKey("global reserve", "")
+
+// tallyKey does not depend on Config.Keys, so that all replicas agree while these are
+// rotated.
+func tallyKey(kind, value string) TallyKey {
+	return sha256.Sum256([]byte("devicegrant guesses\x00" + kind + "\x00" + value))
 }
 
 // addressKey is what is limited as one address: a subscriber gets a whole /64 of
@@ -267,25 +344,29 @@ func addressKey(addr netip.Addr) netip.Prefix {
 	return p
 }
 
-// buckets is a bucket for each key, of the keys used last: at the least the last max
-// of them, at the most twice as many.
-type buckets[K comparable] struct {
-	limit      Limit
-	max        int
-	young, old map[K]*bucket
+// ownTallies are those of this process, where the Store keeps none: those that were used
+// last. A guess that is refused leaves none, so that only what the global limit admits
+// can push out others.
+type ownTallies struct {
+	m *recent.Map[TallyKey, Tally]
 }
 
-func (s *buckets[K]) get(key K) *bucket {
-	if b, ok := s.young[key]; ok {
-		return b
+// Tallies implements Tallier.
+func (o ownTallies) Tallies(_ context.Context, keys []TallyKey) ([]Tally, error) {
+	tallies := make([]Tally, len(keys))
+	for i, key := range keys {
+		tallies[i] = o.m.Get(key)
 	}
-	b, ok := s.old[key]
-	if !ok {
-		b = newBucket(s.limit)
-	}
-	if s.young == nil || len(s.young) >= s.max {
-		s.young, s.old = make(map[K]*bucket), s.young
-	}
-	s.young[key] = b
-	return b
+	return tallies, nil
+}
+
+// SwapTally implements Tallier.
+func (o ownTallies) SwapTally(_ context.Context, key TallyKey, t Tally) error {
+	return o.m.Update(key, func(stored Tally) (Tally, error) {
+		if stored.Version != t.Version {
+			return stored, ErrConflict
+		}
+		t.Version++
+		return t, nil
+	})
 }

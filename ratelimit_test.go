@@ -1,9 +1,12 @@
 package devicegrant
 
 import (
+	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -13,14 +16,29 @@ import (
 )
 
 func testGuesses() *guesses {
-	return newGuesses(Guessing{}.withDefaults(15*time.Minute), 15*time.Minute)
+	return newGuesses(Guessing{}.withDefaults(15*time.Minute), 15*time.Minute, nil)
+}
+
+// must is admit by tallies that cannot fail.
+func (g *guesses) must(now time.Time, addr netip.Addr, subject string) (guess, time.Duration) {
+	admitted, wait, err := g.admit(context.Background(), now, Person{Subject: subject, Addr: addr})
+	if err != nil {
+		panic(err)
+	}
+	return admitted, wait
+}
+
+func (g guess) mustSettle(now time.Time, right bool) {
+	if err := g.settle(context.Background(), now, right); err != nil {
+		panic(err)
+	}
 }
 
 // wrong makes a wrong guess if it is admitted, and returns how long to wait if not.
 func (g *guesses) wrong(now time.Time, addr netip.Addr, subject string) time.Duration {
-	admitted, wait := g.admit(now, addr, subject)
+	admitted, wait := g.must(now, addr, subject)
 	if wait == 0 {
-		admitted.settle(now, false)
+		admitted.mustSettle(now, false)
 	}
 	return wait
 }
@@ -28,9 +46,9 @@ func (g *guesses) wrong(now time.Time, addr netip.Addr, subject string) time.Dur
 // right makes a right guess that is admitted.
 func (g *guesses) right(t *testing.T, now time.Time, addr netip.Addr, subject string) {
 	t.Helper()
-	admitted, wait := g.admit(now, addr, subject)
+	admitted, wait := g.must(now, addr, subject)
 	require.Zero(t, wait)
-	admitted.settle(now, true)
+	admitted.mustSettle(now, true)
 }
 
 var (
@@ -38,29 +56,111 @@ var (
 	v6 = netip.MustParseAddr("2001:db8:1:2:3:4:5:6")
 )
 
-// No span of a lifetime admits more wrong codes from an address than the budget
-// was computed with, however they are timed.
+// No span of a lifetime admits more wrong codes from an address than the budget was
+// computed with, whatever somebody does and whoever is signed in; and as many can be
+// had.
 func TestWrongCodesPerAddress(t *testing.T) {
 	const lifetime = 15 * time.Minute
-	g := testGuesses()
-	var admitted []time.Time
-	for now := t0; now.Before(at(4 * lifetime)); now = now.Add(time.Second) {
-		if wait := g.wrong(now, v4, ""); wait == 0 {
-			admitted = append(admitted, now)
-		} else {
-			require.LessOrEqual(t, wait, lifetime/2)
-		}
-	}
-	require.Greater(t, len(admitted), 8)
-	for i := range admitted {
-		n := 0
-		for _, later := range admitted[i:] {
-			if later.Sub(admitted[i]) < lifetime {
-				n++
+	most := Guessing{}.withDefaults(lifetime).perAddress(lifetime)
+	require.InDelta(t, 5, most, 0)
+	for name, pick := range map[string]func(*rand.Rand) (subject string, pause time.Duration){
+		"nobody":                  func(*rand.Rand) (string, time.Duration) { return "", time.Second },
+		"one account":             func(*rand.Rand) (string, time.Duration) { return "mallory", time.Second },
+		"a new account each time": func(r *rand.Rand) (string, time.Duration) { return fmt.Sprint(r.Uint64()), time.Second },
+		"with pauses": func(r *rand.Rand) (string, time.Duration) {
+			return fmt.Sprint(r.Uint64()), time.Duration(r.Int64N(int64(2 * lifetime)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, r := testGuesses(), rand.New(rand.NewPCG(1, 2))
+			var admitted []time.Time
+			for now := t0; now.Before(at(100 * lifetime)); {
+				subject, pause := pick(r)
+				if g.wrong(now, v4, subject) == 0 {
+					admitted = append(admitted, now)
+				}
+				now = now.Add(pause)
 			}
-		}
-		require.LessOrEqual(t, n, 5, "in the lifetime from %v", admitted[i])
+			densest := 0
+			for i := range admitted {
+				n := 0
+				for _, later := range admitted[i:] {
+					if later.Sub(admitted[i]) < lifetime {
+						n++
+					}
+				}
+				densest = max(densest, n)
+			}
+			require.LessOrEqual(t, densest, int(most))
+			if name == "a new account each time" {
+				assert.InDelta(t, most, densest, 0, "the bound is not a loose one")
+			}
+		})
 	}
+}
+
+// The wait doubles with each further wrong code, up to a bound, and starts anew when
+// nothing has been wrong for long.
+func TestWaitsDouble(t *testing.T) {
+	const lifetime = 15 * time.Minute
+	g, now := testGuesses(), t0
+	var waits []time.Duration
+	for range 10 {
+		for wait := g.wrong(now, v4, ""); wait > 0; wait = g.wrong(now, v4, "") {
+			waits = append(waits, wait)
+			now = now.Add(wait)
+		}
+	}
+	const first = lifetime / 2
+	assert.Equal(t, []time.Duration{first, 2 * first, 4 * first, 8 * first, 16 * first, 16 * first, 16 * first}, waits)
+	now = now.Add((16+2)*first + lifetime)
+	for range 3 {
+		require.Zero(t, g.wrong(now, v4, ""))
+	}
+	assert.Equal(t, first, g.wrong(now, v4, ""))
+}
+
+// What a rule is said to admit is what whoever guesses as soon as they may gets.
+func TestRuleWithin(t *testing.T) {
+	for _, r := range []rule{
+		{Limit: Limit{Burst: 3, Every: 450 * time.Second}, doubling: true, forget: time.Hour},
+		{Limit: Limit{Burst: 1, Every: time.Second}, doubling: true, forget: time.Hour},
+		{Limit: Limit{Burst: 250, Every: 900 * time.Millisecond}, forget: time.Hour},
+		{Limit: Limit{Burst: 3, Every: time.Hour}, forget: time.Hour},
+	} {
+		for _, d := range []time.Duration{0, time.Second, 15 * time.Minute, time.Hour} {
+			var tally Tally
+			n := 0
+			for now := t0; !now.After(t0.Add(d)); n++ {
+				tally = r.charge(tally, now)
+				now = now.Add(r.wait(tally, now))
+			}
+			assert.InDelta(t, n, r.within(d), 0, "%+v within %v", r, d)
+		}
+	}
+}
+
+// Whatever is charged and given back, in whatever order, leaves what the others alone
+// would have made of a tally.
+func TestRefund(t *testing.T) {
+	r := rule{Limit: Limit{Burst: 2, Every: time.Minute}, doubling: true, forget: time.Hour}
+	for charged := range 12 {
+		for refunded := range charged + 1 {
+			var all, others Tally
+			for i := range charged {
+				all = r.charge(all, t0)
+				if i < charged-refunded {
+					others = r.charge(others, t0)
+				}
+			}
+			for range refunded {
+				all = r.refund(all, t0)
+			}
+			assert.Equal(t, others.Guesses, all.Guesses)
+			assert.Equal(t, r.wait(others, t0), r.wait(all, t0), "%d charged, %d refunded", charged, refunded)
+		}
+	}
+	assert.Zero(t, r.refund(Tally{}, t0).Guesses, "one that was forgotten meanwhile")
 }
 
 func TestRightCodesCostNothing(t *testing.T) {
@@ -79,17 +179,17 @@ func TestRightCodesAtOnceCostNothing(t *testing.T) {
 	g := testGuesses()
 	var flying []guess
 	for _, subject := range []string{"alice", "bob", "carol"} {
-		admitted, wait := g.admit(t0, v4, subject)
+		admitted, wait := g.must(t0, v4, subject)
 		require.Zero(t, wait)
 		flying = append(flying, admitted)
 	}
-	_, wait := g.admit(at(time.Millisecond), v4, "dave")
+	_, wait := g.must(at(time.Millisecond), v4, "")
 	assert.Equal(t, inFlight, wait)
 	for _, admitted := range flying {
-		admitted.settle(at(2*time.Millisecond), true)
+		admitted.mustSettle(at(2*time.Millisecond), true)
 	}
 	for range 3 {
-		require.Zero(t, g.wrong(at(3*time.Millisecond), v4, "dave"))
+		require.Zero(t, g.wrong(at(3*time.Millisecond), v4, ""))
 	}
 }
 
@@ -142,6 +242,22 @@ func TestGuessesAreCountedApart(t *testing.T) {
 	assert.Positive(t, g.wrong(t0, netip.MustParseAddr("192.0.2.99"), "mallory"), "another address does not help a subject")
 }
 
+// A browser session has a limit of its own, whoever is signed in and wherever it goes.
+func TestGuessesPerSession(t *testing.T) {
+	g := testGuesses()
+	for i := range 4 {
+		by := Person{Subject: fmt.Sprint(i), Session: "laptop", Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})}
+		admitted, wait, err := g.admit(t.Context(), t0, by)
+		require.NoError(t, err)
+		if i == 3 {
+			require.Equal(t, 450*time.Second, wait)
+			break
+		}
+		require.Zero(t, wait)
+		admitted.mustSettle(t0, false)
+	}
+}
+
 // A guess that one limit refuses is not charged to the others.
 func TestRefusedGuessesAreNotCharged(t *testing.T) {
 	g := testGuesses()
@@ -157,13 +273,13 @@ func TestRefusedGuessesAreNotCharged(t *testing.T) {
 }
 
 // Once everybody together has used up the global budget, those with a clean record
-// still get in; a wrong code ends that for a lifetime.
+// still get in; a wrong code ends that for a lifetime and more.
 func TestGlobalBudget(t *testing.T) {
 	const lifetime = 15 * time.Minute
-	g := testGuesses()
+	g, from := testGuesses(), 0
 	exhaust := func(now time.Time) {
-		for i := 0; g.global.wait(now) == 0; i++ {
-			require.Zero(t, g.wrong(now, netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), ""))
+		for admitted := true; admitted; from++ { // From another address each time.
+			admitted = g.wrong(now, netip.AddrFrom4([4]byte{10, byte(from >> 16), byte(from >> 8), byte(from)}), "") == 0
 		}
 	}
 	exhaust(t0)
@@ -172,10 +288,12 @@ func TestGlobalBudget(t *testing.T) {
 	g.right(t, t0, v4, "alice") // and keeps it with a right code,
 	require.Zero(t, g.wrong(t0, v4, "alice"))
 	assert.Positive(t, g.wrong(t0, v4, "alice"), "but not with a wrong one")
-	exhaust(at(lifetime - time.Second))
-	assert.Positive(t, g.wrong(at(lifetime-time.Second), v4, "alice"))
-	exhaust(at(lifetime))
-	assert.Zero(t, g.wrong(at(lifetime), v4, "alice"))
+	const clean = lifetime/2 + lifetime // Paid for, and forgotten.
+	exhaust(at(clean - time.Second))
+	assert.Positive(t, g.wrong(at(clean-time.Second), v4, "alice"))
+	exhaust(at(clean))
+	assert.Zero(t, g.wrong(at(clean), v4, "alice"))
+	assert.Greater(t, from, 500, "the budget was used up")
 }
 
 // However many accounts an attacker has, and however they are paced, everybody
@@ -194,24 +312,6 @@ func TestGlobalBudgetBindsManyAccounts(t *testing.T) {
 	}
 	assert.LessOrEqual(t, float64(taken), Guessing{}.withDefaults(lifetime).everybody(lifetime))
 	assert.Greater(t, taken, 2000, "the attack was a real one")
-}
-
-// However many addresses and subjects come, what is remembered is bounded.
-func TestGuessMemoryIsBounded(t *testing.T) {
-	s := buckets[string]{limit: Limit{Burst: 1, Every: time.Hour}, max: 100}
-	first := s.get("0")
-	for i := range 10_000 {
-		s.get(fmt.Sprint(i))
-		require.LessOrEqual(t, len(s.young)+len(s.old), 200)
-		if i%50 == 0 {
-			require.Same(t, first, s.get("0"), "who keeps coming is remembered")
-		}
-	}
-}
-
-func TestLimitWithin(t *testing.T) {
-	assert.Equal(t, 5, int(Limit{Burst: 3, Every: 450 * time.Second}.within(15*time.Minute)))
-	assert.Equal(t, 3, int(Limit{Burst: 3, Every: time.Hour}.within(15*time.Minute)))
 }
 
 // Codes get longer as more grants are live, and no shorter than configured.
@@ -261,4 +361,34 @@ func TestRemoteAddr(t *testing.T) {
 			assert.Equal(t, tt.want, got.String())
 		})
 	}
+}
+
+// However many addresses, accounts and browser sessions come, what is remembered of them
+// stays small: the most that this test may leave is 64 MiB.
+func TestGuessMemoryIsBounded(t *testing.T) {
+	const addresses = 1_000_000
+	g := testGuesses()
+	before := heap()
+	admitted := 0
+	for i := range addresses { // As fast as everybody together may.
+		now := at(time.Duration(i) * 900 * time.Millisecond)
+		var addr [16]byte
+		addr[0], addr[4], addr[5], addr[6] = 0x20, byte(i>>16), byte(i>>8), byte(i)
+		if g.wrong(now, netip.AddrFrom16(addr), fmt.Sprint(i)) == 0 {
+			admitted++
+		}
+	}
+	used := heap() - before
+	t.Logf("%d addresses, %d guesses admitted, %.1f MiB kept", addresses, admitted, float64(used)/(1<<20))
+	assert.Equal(t, addresses, admitted)
+	assert.Less(t, used, int64(64<<20))
+	runtime.KeepAlive(g)
+}
+
+// heap is how many bytes are in use.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

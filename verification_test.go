@@ -26,6 +26,7 @@ type browser struct {
 	*fixture
 	subject string
 	header  http.Header
+	cookie  *http.Cookie // the page's
 }
 
 func (b *browser) do(r *http.Request) *httptest.ResponseRecorder {
@@ -35,7 +36,15 @@ func (b *browser) do(r *http.Request) *httptest.ResponseRecorder {
 	for name, values := range b.header {
 		r.Header[name] = values
 	}
+	if b.cookie != nil {
+		r.AddCookie(b.cookie)
+	}
 	w := b.fixture.do(r)
+	for _, set := range w.Result().Cookies() {
+		b.cookie = set
+	}
+	assert.Equal(b.t, "no-store", w.Header().Get("Cache-Control"))
+	assert.Equal(b.t, "no-referrer", w.Header().Get("Referrer-Policy"))
 	if w.Code != http.StatusSeeOther {
 		requirePage(b.t, w)
 	}
@@ -61,23 +70,27 @@ func requirePage(t testing.TB, w *httptest.ResponseRecorder) {
 	t.Helper()
 	h := w.Header()
 	assert.Equal(t, "text/html; charset=utf-8", h.Get("Content-Type"))
-	assert.Equal(t, "no-store", h.Get("Cache-Control"))
-	assert.Equal(t, "no-referrer", h.Get("Referrer-Policy"))
 	assert.Equal(t, "DENY", h.Get("X-Frame-Options"))
+	assert.Equal(t, "same-origin", h.Get("Cross-Origin-Opener-Policy"))
+	assert.Equal(t, "Accept-Language", h.Get("Vary"))
 	assert.Equal(t, "nosniff", h.Get("X-Content-Type-Options"))
 	csp := h.Get("Content-Security-Policy")
 	assert.Contains(t, csp, "default-src 'none'")
 	assert.Contains(t, csp, "frame-ancestors 'none'")
 	assert.NotContains(t, csp, "unsafe")
 	assert.Contains(t, w.Body.String(), "</html>")
-	assert.NotContains(t, w.Body.String(), "<script")
+	assert.Equal(t, strings.Contains(w.Body.String(), "<script"), strings.Contains(csp, "script-src 'sha256-"))
 }
-
-var ticketField = regexp.MustCompile(`name="ticket" value="([^"]+)"`)
 
 func ticketOn(t testing.TB, w *httptest.ResponseRecorder) string {
 	t.Helper()
-	m := ticketField.FindStringSubmatch(w.Body.String())
+	return fieldOn(t, w, "ticket")
+}
+
+// fieldOn returns the value of a hidden field of a page.
+func fieldOn(t testing.TB, w *httptest.ResponseRecorder, name string) string {
+	t.Helper()
+	m := regexp.MustCompile(`name="` + name + `" value="([^"]+)"`).FindStringSubmatch(w.Body.String())
 	require.NotNil(t, m, w.Body)
 	return html.UnescapeString(m[1])
 }
@@ -177,39 +190,63 @@ func TestPageResumeExpires(t *testing.T) {
 func TestPageSessionEndsBeforeDeciding(t *testing.T) {
 	f := newFixture(t, nil)
 	a := f.authorize()
-	ticket := ticketOn(t, (&browser{fixture: f, subject: "alice"}).get("/device?user_code="+a.UserCode))
-	w := (&browser{fixture: f}).post("action", "approve", "ticket", ticket)
+	laptop := &browser{fixture: f, subject: "alice"}
+	ticket := ticketOn(t, laptop.get("/device?user_code="+a.UserCode))
+	w := (&browser{fixture: f, cookie: laptop.cookie}).post("action", "approve", "ticket", ticket)
 	assert.Equal(t, http.StatusSeeOther, w.Code)
-	w = (&browser{fixture: f, subject: "bob"}).post("action", "approve", "ticket", ticket)
-	assert.Equal(t, http.StatusBadRequest, w.Code)
-	assert.Contains(t, w.Body.String(), "Start again")
+	for name, other := range map[string]*browser{
+		"somebody else":                 {fixture: f, subject: "bob", cookie: laptop.cookie},
+		"another browser":               {fixture: f, subject: "alice"},
+		"somebody else's other browser": {fixture: f, subject: "bob"},
+	} {
+		w = other.post("action", "approve", "ticket", ticket)
+		assert.Equal(t, http.StatusBadRequest, w.Code, name)
+		assert.Contains(t, w.Body.String(), "Start again")
+	}
 	f.requirePoll(a, devicegrant.ErrAuthorizationPending)
 }
 
 func TestPageRefusesOtherSites(t *testing.T) {
 	f := newFixture(t, nil)
 	a := f.authorize()
-	ticket := ticketOn(t, (&browser{fixture: f, subject: "alice"}).get("/device?user_code="+a.UserCode))
+	b := &browser{fixture: f, subject: "alice"}
+	ticket := ticketOn(t, b.get("/device?user_code="+a.UserCode))
 	for name, header := range map[string]http.Header{
-		"Sec-Fetch-Site": {"Sec-Fetch-Site": {"cross-site"}},
-		"same site only": {"Sec-Fetch-Site": {"same-site"}},
-		"Origin":         {"Origin": {"https://evil.example"}},
+		"Sec-Fetch-Site":        {"Sec-Fetch-Site": {"cross-site"}},
+		"same site only":        {"Sec-Fetch-Site": {"same-site"}},
+		"Origin":                {"Origin": {"https://evil.example"}},
+		"a sandbox, as it says": {"Origin": {"null"}, "Sec-Fetch-Site": {"cross-site"}},
 	} {
-		w := (&browser{fixture: f, subject: "alice", header: header}).post("action", "approve", "ticket", ticket)
-		assert.Equal(t, http.StatusForbidden, w.Code, name)
-		w = (&browser{fixture: f, subject: "alice", header: header}).post("user_code", a.UserCode)
-		assert.Equal(t, http.StatusForbidden, w.Code, name)
+		b.header = header
+		for _, action := range []string{"approve", "deny", "report", "leave", "switch"} {
+			assert.Equal(t, http.StatusForbidden, b.post("action", action, "ticket", ticket).Code, name)
+		}
+		assert.Equal(t, http.StatusForbidden, b.post("user_code", a.UserCode).Code, name)
 	}
 	f.requirePoll(a, devicegrant.ErrAuthorizationPending)
-	w := (&browser{fixture: f, subject: "alice", header: http.Header{"Sec-Fetch-Site": {"same-origin"}}}).post("action", "approve", "ticket", ticket)
-	assert.Equal(t, http.StatusOK, w.Code)
+	b.header = http.Header{"Sec-Fetch-Site": {"same-origin"}}
+	assert.Equal(t, http.StatusOK, b.post("action", "approve", "ticket", ticket).Code)
+}
+
+// Browsers that know no Sec-Fetch-Site say that our own pages have no origin, for these
+// send no referrer.
+func TestPageInOldBrowsers(t *testing.T) {
+	f := newFixture(t, nil)
+	a := f.authorize()
+	b := &browser{fixture: f, subject: "alice", header: http.Header{"Origin": {"null"}}}
+	w := b.post("user_code", a.UserCode)
+	require.Equal(t, http.StatusSeeOther, w.Code)
+	ticket := ticketOn(t, b.get(w.Header().Get("Location")))
+	assert.Equal(t, http.StatusOK, b.post("action", "approve", "ticket", ticket).Code)
+	f.requirePoll(a, nil)
 }
 
 // Unknown, expired, redeemed and malformed codes look the same.
 func TestPageWrongCodesLookTheSame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, func(c *devicegrant.Config) {
-			c.Guessing.PerAddress = devicegrant.Limit{Burst: 5, Every: 24 * time.Hour}
+			c.UserCode.Alphabet, c.UserCode.Length, c.UserCode.Group = devicegrant.Base20.Alphabet, 9, 4
+			c.Guessing.PerAddress = devicegrant.Limit{Burst: 9, Every: 24 * time.Hour}
 		})
 		expired := f.authorize()
 		time.Sleep(expired.ExpiresIn)
@@ -218,7 +255,7 @@ func TestPageWrongCodesLookTheSame(t *testing.T) {
 		f.requirePoll(redeemed, nil)
 		b := &browser{fixture: f, subject: "bob"}
 		var bodies []string
-		for _, code := range []string{"BBBB-BBBB", expired.UserCode, redeemed.UserCode, "not a code"} {
+		for _, code := range []string{"BBBB-BBBB-B", expired.UserCode, redeemed.UserCode, "not a code"} {
 			w := b.post("user_code", code)
 			assert.Equal(t, http.StatusBadRequest, w.Code)
 			bodies = append(bodies, strings.ReplaceAll(w.Body.String(), `value="`+code+`"`, ""))
@@ -245,7 +282,7 @@ func TestPageLimitsGuesses(t *testing.T) {
 		for _, w := range []*httptest.ResponseRecorder{b.post("user_code", a.UserCode), b.get("/device?user_code=" + a.UserCode)} {
 			assert.Equal(t, http.StatusTooManyRequests, w.Code)
 			assert.Equal(t, "450", w.Header().Get("Retry-After"))
-			assert.Contains(t, w.Body.String(), "in 8 minutes")
+			assert.Contains(t, w.Body.String(), "Try again in 8")
 		}
 		require.Len(t, f.raised(devicegrant.EventWrongUserCode), 3)
 		require.Len(t, f.raised(devicegrant.EventTooManyGuesses), 2)
@@ -263,11 +300,11 @@ func TestPageGuessesBehindAProxy(t *testing.T) {
 		b := &browser{fixture: f, subject: subject, header: http.Header{"X-Forwarded-For": {addr}}}
 		return b.post("user_code", "BBBB-BBBB")
 	}
-	for _, subject := range []string{"a", "b", "c"} {
+	for _, subject := range []string{"a", "b", "c", "d"} { // The last one from the reserve.
 		assert.Equal(t, http.StatusBadRequest, from("198.51.100.1", subject).Code)
 	}
-	assert.Equal(t, http.StatusTooManyRequests, from("198.51.100.1", "d").Code)
-	assert.Equal(t, http.StatusBadRequest, from("198.51.100.2", "d").Code)
+	assert.Equal(t, http.StatusTooManyRequests, from("198.51.100.1", "e").Code)
+	assert.Equal(t, http.StatusBadRequest, from("198.51.100.2", "e").Code)
 }
 
 // Links on other sites cannot use up anybody's guesses; the code is there to be sent.
@@ -280,27 +317,32 @@ func TestPageLinksFromOtherSites(t *testing.T) {
 	}
 	w := b.get("/device?user_code=" + a.UserCode)
 	assert.Contains(t, w.Body.String(), `value="`+a.UserCode+`"`)
-	assert.NotContains(t, w.Body.String(), "ticket")
+	assert.NotContains(t, w.Body.String(), "name=\"ticket\"")
 	assert.Empty(t, f.raised(devicegrant.EventWrongUserCode))
 	assert.Equal(t, http.StatusSeeOther, (&browser{fixture: f, subject: "alice"}).post("user_code", a.UserCode).Code)
 }
 
 // What clients and devices name themselves is text, not markup.
 func TestPageEscapes(t *testing.T) {
+	const evil = `<script>alert(1)</script><img/src=x>"'&`
 	f := newFixture(t, func(c *devicegrant.Config) {
 		c.Client = func(context.Context, string) (devicegrant.Client, error) {
-			return devicegrant.Client{ID: "tv", Name: `<script>alert(1)</script><b>"&`}, nil
+			return devicegrant.Client{ID: "tv", Name: evil}, nil
 		}
+		c.AccountName = func(context.Context, string) (string, error) { return evil, nil }
+		c.Place = func(_ context.Context, addr netip.Addr) string { return evil + addr.String() }
 	})
 	client := tv
-	client.Scopes = []string{"<img/src=x>"}
-	a, err := f.Authorize(t.Context(), client, "<img/src=x>")
+	client.Scopes = []string{evil}
+	a, err := f.Authorize(t.Context(), client, devicegrant.AuthorizationRequest{
+		Scope: evil, Device: devicegrant.Device{Name: evil, Addr: addrHome},
+	})
 	require.NoError(t, err)
 	b := &browser{fixture: f, subject: "alice"}
 	w := b.get("/device?user_code=" + a.UserCode)
 	assert.NotContains(t, w.Body.String(), "<img")
-	assert.Contains(t, w.Body.String(), "&lt;img/src=x&gt;")
-	assert.Contains(t, w.Body.String(), "&lt;script&gt;alert(1)")
+	assert.NotContains(t, w.Body.String(), "<script")
+	assert.Equal(t, 6, strings.Count(w.Body.String(), "&lt;script&gt;alert(1)"), "client, account, scope, device and two places")
 	w = b.post("user_code", `"><img src=x>`)
 	assert.NotContains(t, w.Body.String(), "<img")
 }
@@ -310,6 +352,8 @@ func TestPageBadRequests(t *testing.T) {
 	b := &browser{fixture: f, subject: "alice"}
 	assert.Equal(t, http.StatusBadRequest, b.post("action", "explode", "ticket", "x").Code)
 	assert.Equal(t, http.StatusBadRequest, b.post("action", "approve").Code)
+	assert.Equal(t, http.StatusBadRequest, b.post("action", "leave").Code, "it was not asked for")
+	assert.Equal(t, http.StatusBadRequest, b.post("action", "switch").Code, "the host cannot do it")
 	assert.Equal(t, http.StatusBadRequest, b.post().Code)
 	assert.Equal(t, http.StatusBadRequest, b.post("user_code", strings.Repeat("B", 70_000)).Code)
 	w := b.post("user_code", strings.Repeat("B", 1_000))

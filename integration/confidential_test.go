@@ -35,7 +35,12 @@ func TestLogHoldsNoSecret(t *testing.T) {
 	}
 	secrets := []string{
 		token.AccessToken, token.RefreshToken, refreshed.AccessToken, refreshed.RefreshToken,
-		alice.password, alice.sessionCookie(t, server.origin), "cli-secret", "bbbb-bbbb", "bbbbbbbb",
+		alice.password, "cli-secret", "bbbb-bbbb", "bbbbbbbb",
+	}
+	cookies := alice.cookies(t, server.origin)
+	require.Len(t, cookies, 2)
+	for _, value := range cookies {
+		secrets = append(secrets, value)
 	}
 	for _, a := range []answer{a, denied, pending} {
 		secrets = append(secrets, a.DeviceCode, a.UserCode, strings.ReplaceAll(a.UserCode, "-", ""))

@@ -21,6 +21,8 @@ const (
 	titleDenied   = "Sign-in denied"
 	titleDecided  = "Already decided"
 	titleForeign  = "Not from here"
+	titleStale    = "Start again"
+	titleReported = "Denied and reported"
 )
 
 // person is somebody with a browser that follows the pages' own links and forms.
@@ -68,14 +70,17 @@ func (p *person) decide(t *testing.T, a answer, action, want string) {
 	require.Equal(t, want, done.heading())
 }
 
-// sessionCookie is what keeps the person signed in.
-func (p *person) sessionCookie(t *testing.T, origin string) string {
+// cookies are what keeps the person signed in, and what names their browser session, by
+// name.
+func (p *person) cookies(t *testing.T, origin string) map[string]string {
 	t.Helper()
 	u, err := url.Parse(origin)
 	require.NoError(t, err)
-	cookies := p.client.Jar.Cookies(u)
-	require.Len(t, cookies, 1)
-	return cookies[0].Value
+	values := map[string]string{}
+	for _, c := range p.client.Jar.Cookies(u) {
+		values[c.Name] = c.Value
+	}
+	return values
 }
 
 func (p *person) open(t *testing.T, uri string) *webPage {

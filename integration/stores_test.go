@@ -58,6 +58,29 @@ func TestReplicas(t *testing.T) {
 	}
 }
 
+// Replicas count wrong codes together: what is wrong at one is not to be tried at
+// another.
+func TestReplicasShareGuesses(t *testing.T) {
+	t.Parallel()
+	for name, create := range storeURLs {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			args := []string{"-store", create(t), "-key", filepath.Join(t.TempDir(), "key")}
+			replicas := []*authServer{startAuthServer(t, args...), startAuthServer(t, args...)}
+			alice := newAlice(t)
+			first := alice.submit(t, alice.open(t, replicas[0].origin+"/device"), map[string]string{"user_code": "BBBB-BBBB"})
+			require.Equal(t, titleLogin, first.heading())
+			guess := alice.submit(t, first, map[string]string{"username": "alice", "password": "wonderland"})
+			statuses := []int{guess.status}
+			for i := range 4 {
+				guess = alice.submit(t, alice.open(t, replicas[(i+1)%2].origin+"/device"), map[string]string{"user_code": "BBBB-BBBB"})
+				statuses = append(statuses, guess.status)
+			}
+			assert.Equal(t, []int{400, 400, 400, 429, 429}, statuses)
+		})
+	}
+}
+
 // The client that most Go programs use, on each database.
 func TestOAuth2OnDatabases(t *testing.T) {
 	t.Parallel()

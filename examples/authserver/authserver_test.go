@@ -190,7 +190,7 @@ func TestNoTrustedProxies(t *testing.T) {
 func TestReplicasShareKeys(t *testing.T) {
 	key := filepath.Join(t.TempDir(), "key")
 	a, b, other := newReplica(t, key), newReplica(t, key), newReplica(t, "")
-	code, err := a.Authorize(t.Context(), devicegrant.Client{ID: "tv", DeviceGrant: true, DefaultScopes: []string{"openid"}}, "")
+	code, err := a.Authorize(t.Context(), devicegrant.Client{ID: "tv", DeviceGrant: true, DefaultScopes: []string{"openid"}}, devicegrant.AuthorizationRequest{})
 	require.NoError(t, err)
 	// Each has a store of its own, so both refuse the code; but only one takes it
 	// for a forgery, as the error's cause says.

@@ -15,6 +15,8 @@ type options struct {
 	addr, store, keyFile string
 	lifetime, interval   time.Duration
 	trustedProxies       []netip.Prefix
+
+	confirmCode, denyOnLeave bool
 }
 
 // errUsage is a wrong command line, which has been explained already.
@@ -28,6 +30,8 @@ func parseOptions(args []string, stderr io.Writer) (o options, err error) {
 	flags.StringVar(&o.keyFile, "key", "", "`FILE` with the keys that protect codes, which replicas share; created when missing (default a random key)")
 	flags.DurationVar(&o.lifetime, "lifetime", 0, "how long codes can be used (default 15m)")
 	flags.DurationVar(&o.interval, "interval", 0, "least time between two polls (default 5s)")
+	flags.BoolVar(&o.confirmCode, "confirm-code", false, "have people tick that the code is on their device before they can allow anything")
+	flags.BoolVar(&o.denyOnLeave, "deny-on-leave", false, "deny when the page that asks is left without a decision")
 	flags.Func("trusted-proxies", "`CIDR[,CIDR]` of reverse proxies whose forwarding headers are believed", func(s string) (err error) {
 		o.trustedProxies, err = parsePrefixes(s)
 		return err

@@ -68,7 +68,7 @@ func signIn(ctx context.Context, out io.Writer, client *http.Client, origin stri
 		return err
 	}
 	var a authorization
-	err = d.post(ctx, d.server.DeviceAuthorization, url.Values{}, &a)
+	err = d.post(ctx, d.server.DeviceAuthorization, url.Values{"device_name": {"Quickstart"}}, &a)
 	if err != nil {
 		return err
 	}

@@ -74,6 +74,9 @@ func newServer(origin string) (http.Handler, error) {
 		AuthenticateClient:          host.AuthenticateClient,
 		Client:                      host.Client,
 		SignedIn:                    host.SignedIn,
+		AccountName:                 host.AccountName,
+		SwitchAccount:               host.SwitchAccount,
+		Page:                        demo.Page,
 		IssueToken:                  host.IssueToken,
 		OnEvent:                     host.OnEvent,
 		Interval:                    2 * time.Second, // Shorter than usual, for you not to wait.

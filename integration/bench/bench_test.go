@@ -241,7 +241,7 @@ func login(tb testing.TB, store devicegrant.Store, issue func(context.Context) e
 	person := devicegrant.Person{Subject: "alice"}
 	return func() error {
 		ctx := tb.Context()
-		a, err := server.Authorize(ctx, client, "openid profile")
+		a, err := server.Authorize(ctx, client, devicegrant.AuthorizationRequest{Scope: "openid profile"})
 		if err != nil {
 			return err
 		}
@@ -252,7 +252,7 @@ func login(tb testing.TB, store devicegrant.Store, issue func(context.Context) e
 		if err != nil {
 			return err
 		}
-		if err := server.Approve(ctx, review.Ticket, person); err != nil {
+		if err := server.Approve(ctx, review.Ticket, person, devicegrant.Approval{}); err != nil {
 			return err
 		}
 		_, err = server.Poll(ctx, clientID, a.DeviceCode)

@@ -131,7 +131,7 @@ func approve(grant *devicegrant.Server, w http.ResponseWriter, r *http.Request) 
 	by := devicegrant.Person{Subject: r.FormValue("subject")}
 	review, err := grant.Lookup(r.Context(), r.FormValue("user_code"), by)
 	if err == nil {
-		err = grant.Approve(r.Context(), review.Ticket, by)
+		err = grant.Approve(r.Context(), review.Ticket, by, devicegrant.Approval{})
 	}
 	switch {
 	case errors.Is(err, devicegrant.ErrUserCode):

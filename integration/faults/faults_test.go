@@ -176,7 +176,7 @@ func (l *login) authorize(t *testing.T) {
 	t.Helper()
 	client := devicegrant.Client{ID: clientID, DeviceGrant: true}
 	for range tries {
-		a, err := l.server.Authorize(t.Context(), client, "")
+		a, err := l.server.Authorize(t.Context(), client, devicegrant.AuthorizationRequest{})
 		l.requireReturned(t)
 		if err == nil {
 			raw, err := base64.RawURLEncoding.DecodeString(a.DeviceCode)
@@ -222,7 +222,7 @@ func (l *login) approve(t *testing.T) {
 			continue
 		}
 		for range tries {
-			err := l.server.Approve(t.Context(), r.Ticket, person)
+			err := l.server.Approve(t.Context(), r.Ticket, person, devicegrant.Approval{})
 			l.requireReturned(t)
 			if err == nil || errors.Is(err, devicegrant.ErrDecided) && l.line.failed() {
 				l.requireState(t, devicegrant.Approved)

@@ -98,7 +98,7 @@ func issueInTransaction(ctx context.Context, g *devicegrant.Grant) (*devicegrant
 // authorize starts a login.
 func authorize(t testing.TB, s *devicegrant.Server) *devicegrant.Authorization {
 	t.Helper()
-	a, err := s.Authorize(t.Context(), tv, scope)
+	a, err := s.Authorize(t.Context(), tv, devicegrant.AuthorizationRequest{Scope: scope})
 	require.NoError(t, err)
 	return a
 }
@@ -108,5 +108,5 @@ func approve(t testing.TB, s *devicegrant.Server, a *devicegrant.Authorization) 
 	t.Helper()
 	review, err := s.Lookup(t.Context(), a.UserCode, alice)
 	require.NoError(t, err)
-	require.NoError(t, s.Approve(t.Context(), review.Ticket, alice))
+	require.NoError(t, s.Approve(t.Context(), review.Ticket, alice, devicegrant.Approval{}))
 }

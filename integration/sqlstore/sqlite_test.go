@@ -100,7 +100,7 @@ func logIn(store *sqlstore.Store, logins int) error {
 
 func logInOnce(server *devicegrant.Server) error {
 	ctx := context.Background()
-	a, err := server.Authorize(ctx, tv, scope)
+	a, err := server.Authorize(ctx, tv, devicegrant.AuthorizationRequest{Scope: scope})
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func logInOnce(server *devicegrant.Server) error {
 	if err != nil {
 		return err
 	}
-	if err := server.Approve(ctx, review.Ticket, alice); err != nil {
+	if err := server.Approve(ctx, review.Ticket, alice, devicegrant.Approval{}); err != nil {
 		return err
 	}
 	_, err = server.Poll(ctx, tv.ID, a.DeviceCode)

@@ -172,11 +172,11 @@ func (f *fixture) connected(scope string) tokens {
 func (f *fixture) approved(scope string) (deviceCode string) {
 	f.t.Helper()
 	ctx, alice := f.t.Context(), devicegrant.Person{Subject: "alice"}
-	a, err := f.grant.Authorize(ctx, clients["tv"].Client, scope)
+	a, err := f.grant.Authorize(ctx, clients["tv"].Client, devicegrant.AuthorizationRequest{Scope: scope})
 	require.NoError(f.t, err)
 	review, err := f.grant.Lookup(ctx, a.UserCode, alice)
 	require.NoError(f.t, err)
-	require.NoError(f.t, f.grant.Approve(ctx, review.Ticket, alice))
+	require.NoError(f.t, f.grant.Approve(ctx, review.Ticket, alice, devicegrant.Approval{}))
 	return a.DeviceCode
 }
 

@@ -124,6 +124,11 @@ func (h *Host) OnEvent(ctx context.Context, e devicegrant.Event) {
 	if e.Err != nil {
 		return // The library has logged it.
 	}
+	if e.Type == devicegrant.EventGuessPressure {
+		h.logger.WarnContext(ctx, "device grant: user codes are being guessed",
+			"wrong", e.Pressure.Wrong, "burst", e.Pressure.Burst, "expected_hits", e.Pressure.Chances.GlobalHits)
+		return
+	}
 	h.logger.Log(ctx, levelOf(e.Type), "device grant: "+string(e.Type),
 		"grant", e.Grant, "client_id", e.ClientID, "subject", e.Subject)
 }
@@ -132,7 +137,8 @@ func (h *Host) OnEvent(ctx context.Context, e devicegrant.Event) {
 func levelOf(t devicegrant.EventType) slog.Level {
 	switch t {
 	case devicegrant.EventReplayed, devicegrant.EventOtherClient,
-		devicegrant.EventWrongUserCode, devicegrant.EventTooManyGuesses:
+		devicegrant.EventWrongUserCode, devicegrant.EventTooManyGuesses, devicegrant.EventOtherSession,
+		devicegrant.EventReported, devicegrant.EventRefused:
 		return slog.LevelWarn
 	default:
 		return slog.LevelInfo

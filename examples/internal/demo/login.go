@@ -1,7 +1,9 @@
 package demo
 
 import (
+	"context"
 	"crypto/subtle"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -41,6 +43,25 @@ func (h *Host) SignedIn(w http.ResponseWriter, r *http.Request, returnTo string)
 		http.Redirect(w, r, "/login?return_to="+url.QueryEscape(returnTo), http.StatusSeeOther)
 	}
 	return s.subject, ok
+}
+
+// SwitchAccount is for devicegrant.Config: it signs the browser out, and leads to the
+// login.
+func (h *Host) SwitchAccount(w http.ResponseWriter, r *http.Request, returnTo string) {
+	if err := h.endSession(r); err != nil {
+		h.unavailable(w, r, err)
+		return
+	}
+	http.Redirect(w, r, "/login?return_to="+url.QueryEscape(returnTo), http.StatusSeeOther)
+}
+
+// AccountName is for devicegrant.Config.
+func (h *Host) AccountName(_ context.Context, subject string) (string, error) {
+	user, ok := users[subject]
+	if !ok {
+		return "", fmt.Errorf("no user %q is known", subject)
+	}
+	return user.name, nil
 }
 
 // session returns the session that the request belongs to.
