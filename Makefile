@@ -15,7 +15,7 @@ modules = $$(go list -m -f '{{.Dir}}')
 
 .PHONY: help
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: test
 test: ## run every module's tests with the race detector, real browser included
@@ -63,6 +63,13 @@ bench-sql: $(tools)/.built ## run the benchmarks of every database, with the ser
 	source .cache/services.env
 	go -C integration test -run '^$$' -bench . -benchtime 250ms -count $(BENCHCOUNT) -timeout 0 ./bench | tee .cache/bench-sql.txt
 	$(tools)/benchstat -row /db,/op,/workers .cache/bench-sql.txt
+
+.PHONY: screenshots
+screenshots: ## take pictures of every page, in .cache/screenshots
+	@scripts/services
+	rm -rf .cache/screenshots
+	SCREENSHOTS=$(CURDIR)/.cache/screenshots go -C integration test -count 1 -run 'TestEveryPage|TestEveryLanguage|TestPagesFit' .
+	echo "$$(ls .cache/screenshots | wc -l) pictures are in .cache/screenshots"
 
 .PHONY: soak
 soak: ## fuzz every target for FUZZTIME=60s, then run for long what takes its time

@@ -26,6 +26,9 @@ const (
 	submitButton  chromedp.CSS = "form button"
 	denyButton    chromedp.CSS = "button[value=deny]"
 	approveButton chromedp.CSS = "button[value=approve]"
+	reportButton  chromedp.CSS = "button[value=report]"
+	switchButton  chromedp.CSS = "button[value=switch]"
+	confirmBox    chromedp.CSS = "[name=confirm]"
 )
 
 // chromium is the browser of all tests: a context to open tabs with.
@@ -167,8 +170,13 @@ func (b *tab) enterCode(code string) (status int64) {
 // signIn signs alice in on the login page.
 func (b *tab) signIn() {
 	b.t.Helper()
+	b.signInAs("alice", "wonderland")
+}
+
+func (b *tab) signInAs(name, password string) {
+	b.t.Helper()
 	b.requireHeading(titleLogin)
-	b.do(chromedp.SendKeys(nameField, "alice"), chromedp.SendKeys(passwordField, "wonderland"))
+	b.do(chromedp.SendKeys(nameField, name), chromedp.SendKeys(passwordField, password))
 	b.press(submitButton)
 }
 
@@ -231,7 +239,8 @@ func (b *tab) look(width, height int64, scheme string) {
 	require.NoError(b.t, err)
 }
 
-// screenshot leaves a picture of the whole page where SCREENSHOTS says.
+// screenshot leaves a picture of the whole page where SCREENSHOTS says. The viewport
+// grows to the page: what is beyond it, Chromium shifts when text runs from right to left.
 func (b *tab) screenshot(name string) {
 	b.t.Helper()
 	dir := os.Getenv("SCREENSHOTS")
@@ -239,9 +248,11 @@ func (b *tab) screenshot(name string) {
 		return
 	}
 	require.NoError(b.t, os.MkdirAll(dir, 0o755))
+	size := evaluate[[2]int64](b, "[innerWidth, Math.max(innerHeight, document.documentElement.scrollHeight)]")
+	b.do(chromedp.EmulateViewport(size[0], size[1]))
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
-	picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+	picture, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
 	require.NoError(b.t, err)
 	require.NoError(b.t, os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o600))
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -13,6 +14,98 @@ import (
 )
 
 // The tests with a browser are not parallel, for the timing of those that are.
+
+// A whole login, on a phone and on a desktop, with either outcome.
+func TestPagesWholeLogin(t *testing.T) {
+	server := startAuthServer(t)
+	for name, tt := range map[string]struct {
+		width, height int64
+		button        chromedp.CSS
+		heading       string
+	}{
+		"phone":         {390, 844, approveButton, titleApproved},
+		"desktop":       {1280, 800, approveButton, titleApproved},
+		"phone, denied": {390, 844, denyButton, titleDenied},
+		"not me":        {1280, 800, reportButton, titleReported},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newTab(t)
+			b.look(tt.width, tt.height, "light")
+			a := server.authorize(t)
+			require.EqualValues(t, http.StatusOK, b.open(a.VerificationURI))
+			b.requireHeading(titleForm)
+			b.enterCode(" " + strings.ToLower(strings.ReplaceAll(a.UserCode, "-", "  "))) // As phones paste it.
+			b.signIn()
+			b.requireHeading(titleReview)
+			for _, shown := range []string{a.UserCode, "Living-room TV", "See your name", "Alice", "This computer"} {
+				assert.Contains(t, b.text(), shown)
+			}
+			require.EqualValues(t, http.StatusOK, b.press(tt.button))
+			b.requireHeading(tt.heading)
+			requireOutcome(t, server, a, tt.button == approveButton)
+		})
+	}
+}
+
+// The box is demanded by the browser, which says so, and by the server.
+func TestPagesConfirmCode(t *testing.T) {
+	server := startAuthServer(t, "-confirm-code")
+	b := newTab(t)
+	a := server.authorize(t)
+	b.review(a)
+	b.do(chromedp.Click(approveButton))
+	assert.True(t, evaluate[bool](b, "document.querySelector('[name=confirm]').matches(':invalid')"))
+	b.requireHeading(titleReview)
+	b.do(chromedp.Evaluate[chromedp.Void]("document.querySelector('[name=confirm]').required = false"))
+	assert.EqualValues(t, http.StatusBadRequest, b.press(approveButton))
+	b.requireHeading(titleReview)
+	assert.Equal(t, "authorization_pending", server.poll(t, a.DeviceCode).Error)
+	b.do(chromedp.Click(confirmBox))
+	require.EqualValues(t, http.StatusOK, b.press(approveButton))
+	requireSignedIn(t, server, a)
+}
+
+// Another account can be chosen on the way, without losing the code.
+func TestPagesSwitchAccount(t *testing.T) {
+	server := startAuthServer(t, "-deny-on-leave")
+	b := newTab(t)
+	a := server.authorize(t)
+	b.review(a)
+	b.press(switchButton)
+	b.signInAs("bob", "builder")
+	b.requireHeading(titleReview)
+	assert.Contains(t, b.text(), "Bob")
+	require.EqualValues(t, http.StatusOK, b.press(approveButton))
+	assert.Equal(t, "bob", server.userinfo(t, server.poll(t, a.DeviceCode).AccessToken).Sub)
+}
+
+// A code that has expired meanwhile cannot be approved, and cannot be entered.
+func TestPagesExpiredCode(t *testing.T) {
+	server := startAuthServer(t, "-interval", "1s", "-lifetime", "3s")
+	b := newTab(t)
+	b.review(server.authorize(t)) // Signed in from here on.
+	a := server.authorize(t)
+	b.review(a)
+	require.Eventually(t, func() bool { return server.poll(t, a.DeviceCode).Error == "expired_token" }, patience, time.Second)
+	assert.EqualValues(t, http.StatusBadRequest, b.press(approveButton))
+	b.requireHeading(titleStale)
+	b.open(a.VerificationURI)
+	assert.EqualValues(t, http.StatusBadRequest, b.enterCode(a.UserCode))
+	assert.Equal(t, "expired_token", server.poll(t, a.DeviceCode).Error)
+}
+
+// A code that is being looked at in one browser is not to be had in another.
+func TestPagesTwoBrowsers(t *testing.T) {
+	server := startAuthServer(t)
+	laptop, phone := newTab(t), newTab(t)
+	a := server.authorize(t)
+	laptop.review(a)
+	phone.open(server.authorize(t).VerificationURIComplete)
+	phone.signIn()
+	assert.EqualValues(t, http.StatusConflict, phone.open(a.VerificationURIComplete))
+	require.EqualValues(t, http.StatusOK, laptop.press(approveButton))
+	requireSignedIn(t, server, a)
+}
 
 func TestPagesWithoutJavaScript(t *testing.T) {
 	server := startAuthServer(t)
@@ -113,7 +206,7 @@ func TestPagesButtonsAreEqual(t *testing.T) {
 	assert.InDelta(t, deny.Width, approve.Width, 0.1)
 	assert.InDelta(t, deny.Height, approve.Height, 0.1)
 	for _, property := range []string{"backgroundColor", "borderColor", "color", "fontSize", "fontWeight"} {
-		looks := evaluate[[]string](b, fmt.Sprintf("[...document.querySelectorAll('.decision button, button[name=action]')].map(b => getComputedStyle(b).%s)", property))
+		looks := evaluate[[]string](b, fmt.Sprintf("[...document.querySelectorAll('[value=deny], [value=approve]')].map(b => getComputedStyle(b).%s)", property))
 		require.Len(t, looks, 2)
 		assert.Equal(t, looks[0], looks[1], property)
 	}
