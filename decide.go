@@ -114,9 +114,11 @@ func (s *Server) lookupAgain(ctx context.Context, typed string, by Person) (*Rev
 func (s *Server) admit(ctx context.Context, now time.Time, by Person) (guess, error) {
 	admitted, wait, err := s.guesses.admit(ctx, now, by)
 	switch {
-	case err != nil:
+	case err != nil && ctx.Err() == nil:
 		s.raise(ctx, Event{Type: EventStoreError, Subject: by.Subject, Err: err})
 		return guess{}, err
+	case err != nil:
+		return guess{}, err // Who asked has gone.
 	case wait > 0:
 		s.raise(ctx, Event{Type: EventTooManyGuesses, Subject: by.Subject})
 		return guess{}, &TooManyGuessesError{RetryAfter: wait}

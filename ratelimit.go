@@ -99,8 +99,7 @@ func (r rule) within(d time.Duration) float64 {
 	return n + math.Floor(float64(d-at)/float64(r.cost(math.MaxInt)))
 }
 
-// What is limited, in the order in which a guess is charged: what most guesses share
-// comes first, for there others interfere.
+// What is limited. A reserve follows what it is of, and everybody's limit comes first.
 const (
 	limitGlobal = iota
 	limitGlobalReserve
@@ -111,12 +110,17 @@ const (
 	limits // how many there are
 )
 
-// guesses enforces Guessing. A guess is charged to every limit that it concerns before
-// the code is looked up, so that guesses made at the same time cannot exceed a limit
+// guesses enforces Guessing. A guess is charged to every limit that it concerns, at once,
+// before the code is looked up, so that guesses made at the same time cannot exceed a limit
 // together; a right one is given back.
 type guesses struct {
 	rules   [limits]rule
 	tallies Tallier
+
+	// turn is held by whoever of this process writes again because others have come
+	// between, so that they do not do so again and again: everybody shares one limit.
+	// Whoever is refused does not wait for it, however many they are.
+	turn chan struct{}
 
 	mu     sync.Mutex
 	flying map[TallyKey]int // guesses of this process that are charged and not settled
@@ -127,7 +131,10 @@ type guesses struct {
 const inFlight = time.Second
 
 // maxConflicts bounds how often a write is tried again because others came between.
-const maxConflicts = 10
+const maxConflicts = 100
+
+// settleTimeout bounds giving a guess back.
+const settleTimeout = 5 * time.Second
 
 func newGuesses(g Guessing, lifetime time.Duration, store Store) *guesses {
 	person, reserve, global := g.personRule(lifetime), g.reserveRule(lifetime), g.globalRule(lifetime)
@@ -142,6 +149,7 @@ func newGuesses(g Guessing, lifetime time.Duration, store Store) *guesses {
 			limitSubject: person, limitSession: person,
 		},
 		tallies: tallies,
+		turn:    make(chan struct{}, 1),
 		flying:  make(map[TallyKey]int),
 	}
 }
@@ -149,36 +157,64 @@ func newGuesses(g Guessing, lifetime time.Duration, store Store) *guesses {
 // guess is one that was admitted. It must be settled.
 type guess struct {
 	*guesses
-	charges []charge
-}
-
-// charge is what a guess cost of one limit.
-type charge struct {
-	rule          rule
-	key           TallyKey
-	before, after Tally
+	rules         []rule
+	keys          []TallyKey
+	before, after []Tally
 }
 
 // admit charges a guess. It returns how long to wait, above zero, when there are too
 // many, and charges nothing then.
 func (g *guesses) admit(ctx context.Context, now time.Time, by Person) (admitted guess, wait time.Duration, err error) {
 	keys := limitKeys(by)
-	for range maxConflicts {
-		tallies, err := g.read(ctx, keys)
-		if err != nil {
-			return guess{}, 0, err
-		}
-		limited, wait := g.choose(now, keys, tallies)
-		if wait > 0 {
-			return guess{}, wait, nil
-		}
-		admitted, err = g.charge(ctx, now, limited, keys, tallies)
+	for i := range maxConflicts {
+		admitted, wait, err = g.try(ctx, now, keys, i > 0)
 		if !errors.Is(err, ErrConflict) {
-			return admitted, 0, err
+			return admitted, wait, err
 		}
 	}
 	return guess{}, inFlight, nil
 }
+
+// try is admit, which has to be repeated, in turn, when others come between.
+func (g *guesses) try(ctx context.Context, now time.Time, keys [limits]TallyKey, inTurn bool) (admitted guess, wait time.Duration, err error) {
+	if inTurn {
+		if err := g.takeTurn(ctx); err != nil {
+			return guess{}, 0, err
+		}
+		defer g.endTurn()
+	}
+	tallies, err := g.read(ctx, keys)
+	if err != nil {
+		return guess{}, 0, err
+	}
+	if admitted, wait = g.choose(now, keys, tallies); wait > 0 {
+		return guess{}, wait, nil
+	}
+	if !inTurn && g.turnIsTaken() {
+		return guess{}, 0, ErrConflict // It would be one for whoever has it.
+	}
+	if err := g.tallies.SwapTallies(ctx, admitted.keys, admitted.after); err != nil {
+		return guess{}, 0, err
+	}
+	for i := range admitted.after {
+		admitted.after[i].Version++
+	}
+	g.fly(admitted.keys, 1)
+	return admitted, 0, nil
+}
+
+func (g *guesses) takeTurn(ctx context.Context) error {
+	select {
+	case g.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (g *guesses) endTurn() { <-g.turn }
+
+func (g *guesses) turnIsTaken() bool { return len(g.turn) > 0 }
 
 // read returns the tallies of the keys, in their places.
 func (g *guesses) read(ctx context.Context, keys [limits]TallyKey) (tallies [limits]Tally, err error) {
@@ -188,12 +224,9 @@ func (g *guesses) read(ctx context.Context, keys [limits]TallyKey) (tallies [lim
 			asked = append(asked, key)
 		}
 	}
-	stored, err := g.tallies.Tallies(ctx, asked)
+	stored, err := g.stored(ctx, asked)
 	if err != nil {
 		return tallies, err
-	}
-	if len(stored) != len(asked) {
-		return tallies, errors.New("devicegrant: the Store returned another number of tallies than it was asked for")
 	}
 	for i, key := range keys {
 		if key != (TallyKey{}) {
@@ -203,8 +236,17 @@ func (g *guesses) read(ctx context.Context, keys [limits]TallyKey) (tallies [lim
 	return tallies, nil
 }
 
-// choose returns the limits that a guess is charged to, or how long to wait.
-func (g *guesses) choose(now time.Time, keys [limits]TallyKey, tallies [limits]Tally) (limited []int, wait time.Duration) {
+func (g *guesses) stored(ctx context.Context, keys []TallyKey) ([]Tally, error) {
+	tallies, err := g.tallies.Tallies(ctx, keys)
+	if err == nil && len(tallies) != len(keys) {
+		err = errors.New("devicegrant: the Store returned another number of tallies than it was asked for")
+	}
+	return tallies, err
+}
+
+// choose returns the guess as it is to be charged, or how long to wait.
+func (g *guesses) choose(now time.Time, keys [limits]TallyKey, tallies [limits]Tally) (to guess, wait time.Duration) {
+	to.guesses = g
 	waitFor := func(i int) time.Duration { return g.wait(now, i, keys[i], tallies[i]) }
 	subject := tallies[limitSubject]
 	clean := keys[limitSubject] != (TallyKey{}) && g.rules[limitSubject].current(subject, now).Guesses == 0
@@ -215,10 +257,12 @@ func (g *guesses) choose(now time.Time, keys [limits]TallyKey, tallies [limits]T
 		case (i == limitGlobal || i == limitAddress) && clean && waitFor(i) > 0:
 			i++ // Its reserve.
 		}
-		limited = append(limited, i)
+		r, t := g.rules[i], g.rules[i].current(tallies[i], now)
+		to.rules, to.keys = append(to.rules, r), append(to.keys, keys[i])
+		to.before, to.after = append(to.before, t), append(to.after, r.charge(t, now))
 		wait = max(wait, waitFor(i))
 	}
-	return limited, wait
+	return to, wait
 }
 
 // wait is how long it is until one of the limits admits a guess. Right guesses that
@@ -241,71 +285,66 @@ func (g *guesses) wait(now time.Time, i int, key TallyKey, t Tally) time.Duratio
 	return wait
 }
 
-// charge writes what a guess costs. When others come between, it takes back what it
-// has written.
-func (g *guesses) charge(ctx context.Context, now time.Time, limited []int, keys [limits]TallyKey, tallies [limits]Tally) (guess, error) {
-	admitted := guess{guesses: g}
-	for _, i := range limited {
-		c := charge{rule: g.rules[i], key: keys[i], before: g.rules[i].current(tallies[i], now)}
-		c.after = c.rule.charge(c.before, now)
-		if err := g.tallies.SwapTally(ctx, c.key, c.after); err != nil {
-			return guess{}, errors.Join(err, admitted.settle(ctx, now, true))
-		}
-		c.after.Version++
-		g.fly(c.key, 1)
-		admitted.charges = append(admitted.charges, c)
-	}
-	return admitted, nil
-}
-
-func (g *guesses) fly(key TallyKey, n int) {
+func (g *guesses) fly(keys []TallyKey, n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.flying[key] += n; g.flying[key] == 0 {
-		delete(g.flying, key)
+	for _, key := range keys {
+		if g.flying[key] += n; g.flying[key] == 0 {
+			delete(g.flying, key)
+		}
 	}
 }
 
 // settle says how a guess ended: a right one costs nothing. When that cannot be
 // written, it costs what a wrong one does.
 func (g guess) settle(ctx context.Context, now time.Time, right bool) error {
-	ctx = context.WithoutCancel(ctx) // Whoever has gone is owed it as well.
-	var errs []error
-	for _, c := range g.charges {
-		if right {
-			errs = append(errs, g.giveBack(ctx, now, c))
-		}
-		g.fly(c.key, -1)
+	defer g.fly(g.keys, -1)
+	if !right {
+		return nil
 	}
-	return errors.Join(errs...)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout) // Whoever has gone is owed it as well.
+	defer cancel()
+	for i := range g.before {
+		g.before[i].Version = g.after[i].Version
+	}
+	if g.turnIsTaken() {
+		return g.refund(ctx, now)
+	}
+	err := g.tallies.SwapTallies(ctx, g.keys, g.before)
+	if errors.Is(err, ErrConflict) {
+		err = g.refund(ctx, now)
+	}
+	return err
 }
 
-// giveBack makes a tally what it was before the charge, or, if others have written it
-// since, what theirs alone would have made of it.
-func (g *guesses) giveBack(ctx context.Context, now time.Time, c charge) error {
-	next := c.before
-	next.Version = c.after.Version
+// refund makes the tallies what the guesses of others alone would have made of them,
+// who have come between.
+func (g guess) refund(ctx context.Context, now time.Time) error {
+	if err := g.takeTurn(ctx); err != nil {
+		return err
+	}
+	defer g.endTurn()
 	for range maxConflicts {
-		if err := g.tallies.SwapTally(ctx, c.key, next); !errors.Is(err, ErrConflict) {
+		tallies, err := g.stored(ctx, g.keys)
+		if err != nil {
 			return err
 		}
-		stored, err := g.tallies.Tallies(ctx, []TallyKey{c.key})
-		if err != nil || len(stored) != 1 {
+		for i, t := range tallies {
+			tallies[i] = g.rules[i].refund(t, now)
+		}
+		if err := g.tallies.SwapTallies(ctx, g.keys, tallies); !errors.Is(err, ErrConflict) {
 			return err
 		}
-		next = c.rule.refund(stored[0], now)
 	}
 	return ErrConflict
 }
 
-// used returns how many guesses count against the global limit after this one.
+// used returns how many guesses count against the limit of everybody after this one.
 func (g guess) used(now time.Time) int {
-	for _, c := range g.charges {
-		if c.key == globalKey {
-			return int(math.Ceil(float64(c.after.PaidAt.Sub(now)) / float64(c.rule.cost(1))))
-		}
+	if g.keys[0] != globalKey {
+		return g.rules[0].Burst // The reserve is drawn upon.
 	}
-	return g.rules[limitGlobal].Burst // The reserve is drawn upon.
+	return int(math.Ceil(float64(g.after[0].PaidAt.Sub(now)) / float64(g.rules[0].cost(1))))
 }
 
 // limitKeys are the keys of what limits a person; zero where there is nothing.
@@ -360,13 +399,16 @@ func (o ownTallies) Tallies(_ context.Context, keys []TallyKey) ([]Tally, error)
 	return tallies, nil
 }
 
-// SwapTally implements Tallier.
-func (o ownTallies) SwapTally(_ context.Context, key TallyKey, t Tally) error {
-	return o.m.Update(key, func(stored Tally) (Tally, error) {
-		if stored.Version != t.Version {
-			return stored, ErrConflict
+// SwapTallies implements Tallier.
+func (o ownTallies) SwapTallies(_ context.Context, keys []TallyKey, tallies []Tally) error {
+	return o.m.Update(keys, func(stored []Tally) error {
+		for i, t := range tallies {
+			if stored[i].Version != t.Version {
+				return ErrConflict
+			}
+			t.Version++
+			stored[i] = t
 		}
-		t.Version++
-		return t, nil
+		return nil
 	})
 }

@@ -363,6 +363,33 @@ func TestRemoteAddr(t *testing.T) {
 	}
 }
 
+// busyTallies are written by others all the time.
+type busyTallies struct{ Tallier }
+
+func (busyTallies) SwapTallies(context.Context, []TallyKey, []Tally) error { return ErrConflict }
+
+// Whoever others keep coming between is told to come back in a moment, and waits for them
+// no longer than their context. Whoever is refused does not wait.
+func TestOthersComeBetween(t *testing.T) {
+	g := testGuesses()
+	for range 3 {
+		require.Zero(t, g.wrong(t0, v6, ""))
+	}
+	g.tallies = busyTallies{g.tallies}
+	_, wait, err := g.admit(t.Context(), t0, Person{Subject: "alice"})
+	require.NoError(t, err)
+	assert.Equal(t, inFlight, wait)
+
+	require.NoError(t, g.takeTurn(t.Context()))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _, err = g.admit(ctx, t0, Person{Subject: "alice"})
+	require.ErrorIs(t, err, context.Canceled)
+	_, wait, err = g.admit(t.Context(), t0, Person{Addr: v6})
+	require.NoError(t, err)
+	assert.Equal(t, 450*time.Second, wait)
+}
+
 // However many addresses, accounts and browser sessions come, what is remembered of them
 // stays small: the most that this test may leave is 64 MiB.
 func TestGuessMemoryIsBounded(t *testing.T) {

@@ -176,13 +176,14 @@ type Tallier interface {
 	// which there are at most MaxTallies; the zero Tally where there is nothing.
 	Tallies(ctx context.Context, keys []TallyKey) ([]Tally, error)
 
-	// SwapTally stores t under the key, with one added to its Version, if the stored
-	// Version equals t.Version; nothing stored is Version zero. Otherwise it changes
-	// nothing and returns ErrConflict.
-	SwapTally(ctx context.Context, key TallyKey, t Tally) error
+	// SwapTallies stores each tally under its key, with one added to its Version, if
+	// the stored Version of every one equals the given; nothing stored is Version zero.
+	// Otherwise it changes nothing and returns ErrConflict. There are as many tallies as
+	// keys, which are different from one another, and at most MaxTallies.
+	SwapTallies(ctx context.Context, keys []TallyKey, tallies []Tally) error
 }
 
-// MaxTallies is how many tallies are read at once.
+// MaxTallies is how many tallies are read, or written, at once.
 const MaxTallies = 6
 
 // TallyKey is the digest of what is limited, such as an address.

@@ -19,11 +19,11 @@ import (
 // that has ended.
 type strictTallies struct{ *storetest.FaultyTallier }
 
-func (s strictTallies) SwapTally(ctx context.Context, key devicegrant.TallyKey, t devicegrant.Tally) error {
+func (s strictTallies) SwapTallies(ctx context.Context, keys []devicegrant.TallyKey, tallies []devicegrant.Tally) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return s.FaultyTallier.SwapTally(ctx, key, t)
+	return s.FaultyTallier.SwapTallies(ctx, keys, tallies)
 }
 
 // tallyFixture is a fixture whose Store keeps tallies, which fail where they are told to.
@@ -44,24 +44,16 @@ func (f *fixture) requireTries(tries int, by devicegrant.Person) {
 	require.ErrorAs(f.t, err, &tooMany)
 }
 
-// A guess that cannot be counted is not looked up, and leaves nothing charged, whichever
-// of its writes it is that fails.
+// A guess that cannot be counted is not looked up, and leaves nothing charged.
 func TestGuessesThatCannotBeCounted(t *testing.T) {
 	person := devicegrant.Person{Subject: "alice", Session: "phone", Addr: addrHome}
-	for name, fault := range map[string]struct {
-		op   storetest.Op
-		skip int
-	}{
-		"reading":         {storetest.OpTallies, 0},
-		"the first write": {storetest.OpSwapTally, 0},
-		"the last write":  {storetest.OpSwapTally, 3},
-	} {
-		t.Run(name, func(t *testing.T) {
+	for _, op := range []storetest.Op{storetest.OpTallies, storetest.OpSwapTallies} {
+		t.Run(string(op), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { // So that nothing comes back with time.
 				f, store := tallyFixture(t)
 				a := f.authorize()
 				for range 5 {
-					store.Inject(fault.op, storetest.Fault{Skip: fault.skip, Err: errOutage})
+					store.Inject(op, storetest.Fault{Err: errOutage})
 					require.ErrorIs(t, f.lookup(a, person), errOutage)
 					store.Heal()
 				}
@@ -77,7 +69,7 @@ func TestGuessesThatCannotBeCounted(t *testing.T) {
 func TestGuessThatCannotBeGivenBack(t *testing.T) {
 	f, store := tallyFixture(t)
 	a := f.authorize()
-	store.Inject(storetest.OpSwapTally, storetest.Fault{Skip: 3, Times: storetest.Always, Err: errOutage})
+	store.Inject(storetest.OpSwapTallies, storetest.Fault{Skip: 1, Times: storetest.Always, Err: errOutage})
 	f.review(a.UserCode, alice)
 	store.Heal()
 	assert.Len(t, f.raised(devicegrant.EventStoreError), 1)
@@ -99,23 +91,25 @@ func TestGuessIsGivenBackToWhoHasGone(t *testing.T) {
 	f.requireTries(3, alice)
 }
 
-// Guesses at the same moment, whoever makes them, are all counted, and only the wrong
+// Guesses at the same moment, at whichever replica, are all counted, and only the wrong
 // ones stay.
 func TestGuessesAtTheSameMoment(t *testing.T) {
-	for write := range 7 { // Charges, and giving back.
-		t.Run(fmt.Sprint("before write ", write), func(t *testing.T) {
+	for write, what := range []string{"the charge", "giving back"} {
+		t.Run("before "+what, func(t *testing.T) {
 			f, store := tallyFixture(t)
+			replica := newFixture(t, func(c *devicegrant.Config) { c.Store = strictTallies{store} })
 			a := f.authorize()
 			neighbour := devicegrant.Person{Subject: "bob", Session: "tablet", Addr: addrHome}
 			person := devicegrant.Person{Subject: "alice", Session: "phone", Addr: addrHome}
 			writes := 0
 			store.Before = func(op storetest.Op, _ int) {
-				if op != storetest.OpSwapTally {
+				if op != storetest.OpSwapTallies {
 					return
 				}
 				if writes++; writes == write+1 {
 					store.Before = nil
-					require.ErrorIs(t, f.lookup(&devicegrant.Authorization{UserCode: "BBBB-BBBB"}, neighbour), devicegrant.ErrUserCode)
+					_, err := replica.Lookup(t.Context(), "BBBB-BBBB", neighbour)
+					require.ErrorIs(t, err, devicegrant.ErrUserCode)
 				}
 			}
 			require.NoError(t, f.lookup(a, person))

@@ -241,13 +241,16 @@ func (s *Store) Tallies(_ context.Context, keys []devicegrant.TallyKey) ([]devic
 	return tallies, nil
 }
 
-// SwapTally implements devicegrant.Tallier.
-func (s *Store) SwapTally(_ context.Context, key devicegrant.TallyKey, t devicegrant.Tally) error {
-	return s.tallies.Update(key, func(stored devicegrant.Tally) (devicegrant.Tally, error) {
-		if stored.Version != t.Version {
-			return stored, devicegrant.ErrConflict
+// SwapTallies implements devicegrant.Tallier.
+func (s *Store) SwapTallies(_ context.Context, keys []devicegrant.TallyKey, tallies []devicegrant.Tally) error {
+	return s.tallies.Update(keys, func(stored []devicegrant.Tally) error {
+		for i, t := range tallies {
+			if stored[i].Version != t.Version {
+				return devicegrant.ErrConflict
+			}
+			t.Version++
+			stored[i] = t
 		}
-		t.Version++
-		return t, nil
+		return nil
 	})
 }

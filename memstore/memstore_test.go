@@ -184,7 +184,7 @@ func TestTalliesAreBounded(t *testing.T) {
 		require.NoError(t, err)
 		tallies[0].Guesses++
 		tallies[0].ExpiresAt = noon
-		require.NoError(t, s.SwapTally(t.Context(), key, tallies[0]))
+		require.NoError(t, s.SwapTallies(t.Context(), []devicegrant.TallyKey{key}, tallies))
 	}
 	for i := range keys {
 		var key devicegrant.TallyKey

@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
@@ -52,15 +53,47 @@ func tallyArgs(keys []devicegrant.TallyKey) []any {
 	return args
 }
 
-// SwapTally implements devicegrant.Tallier.
-func (s *Store) SwapTally(ctx context.Context, key devicegrant.TallyKey, t devicegrant.Tally) error {
-	return s.write(ctx, "swap tally", func(ctx context.Context) error {
-		paid, expires := t.PaidAt.UnixMicro(), t.ExpiresAt.UnixMicro()
-		if t.Version == 0 {
-			return s.queries.insertTally.changeOne(ctx, devicegrant.ErrConflict, key[:], t.Guesses, paid, expires)
+// SwapTallies implements devicegrant.Tallier. Several are written in a transaction, in
+// the order of their keys, so that no two wait for each other.
+func (s *Store) SwapTallies(ctx context.Context, keys []devicegrant.TallyKey, tallies []devicegrant.Tally) error {
+	if len(keys) != len(tallies) || len(keys) > devicegrant.MaxTallies {
+		return fmt.Errorf("sqlstore: %d keys and %d tallies; at most %d of each can be written at once, and as many", len(keys), len(tallies), devicegrant.MaxTallies)
+	}
+	changes := make([]tallyChange, len(keys))
+	for i, key := range keys {
+		changes[i] = tallyChange{key, tallies[i]}
+	}
+	slices.SortFunc(changes, func(a, b tallyChange) int { return bytes.Compare(a.key[:], b.key[:]) })
+	return s.write(ctx, "swap tallies", func(ctx context.Context) error {
+		if len(changes) == 1 {
+			return changes[0].write(ctx, s.queries.insertTally, s.queries.updateTally)
 		}
-		return s.queries.updateTally.changeOne(ctx, devicegrant.ErrConflict, t.Guesses, paid, expires, key[:], t.Version)
+		tx, err := s.db.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback() // After Commit there is nothing left to undo.
+		insert, update := s.queries.insertTally.in(ctx, tx), s.queries.updateTally.in(ctx, tx)
+		for _, c := range changes {
+			if err := c.write(ctx, insert, update); err != nil {
+				return err
+			}
+		}
+		return tx.Commit()
 	})
+}
+
+type tallyChange struct {
+	key devicegrant.TallyKey
+	devicegrant.Tally
+}
+
+func (c *tallyChange) write(ctx context.Context, insert, update query) error {
+	paid, expires := c.PaidAt.UnixMicro(), c.ExpiresAt.UnixMicro()
+	if c.Version == 0 {
+		return insert.changeOne(ctx, devicegrant.ErrConflict, c.key[:], c.Guesses, paid, expires)
+	}
+	return update.changeOne(ctx, devicegrant.ErrConflict, c.Guesses, paid, expires, c.key[:], c.Version)
 }
 
 func (s *Store) purgeTallies(ctx context.Context, before time.Time, most int) (n int, err error) {

@@ -25,8 +25,8 @@ const (
 	OpSwap         Op = "Swap"
 	OpPurge        Op = "Purge"
 
-	OpTallies   Op = "Tallies"
-	OpSwapTally Op = "SwapTally"
+	OpTallies     Op = "Tallies"
+	OpSwapTallies Op = "SwapTallies"
 )
 
 // Always is for a Fault's Times: every call fails.
@@ -221,7 +221,7 @@ func (f *FaultyTallier) Tallies(ctx context.Context, keys []devicegrant.TallyKey
 	return answerOf(f.Faulty, OpTallies, func() ([]devicegrant.Tally, error) { return f.tallier.Tallies(ctx, keys) })
 }
 
-// SwapTally implements devicegrant.Tallier.
-func (f *FaultyTallier) SwapTally(ctx context.Context, key devicegrant.TallyKey, t devicegrant.Tally) error {
-	return f.do(OpSwapTally, func() error { return f.tallier.SwapTally(ctx, key, t) })
+// SwapTallies implements devicegrant.Tallier.
+func (f *FaultyTallier) SwapTallies(ctx context.Context, keys []devicegrant.TallyKey, tallies []devicegrant.Tally) error {
+	return f.do(OpSwapTallies, func() error { return f.tallier.SwapTallies(ctx, keys, tallies) })
 }

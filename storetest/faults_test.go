@@ -77,9 +77,9 @@ func TestFaultyFailsEveryMethod(t *testing.T) {
 		OpSwap: func(f *FaultyTallier) error {
 			return f.Swap(t.Context(), &devicegrant.Grant{DeviceCode: [32]byte{1}})
 		},
-		OpPurge:     func(f *FaultyTallier) error { _, err := f.Purge(t.Context(), noon, 1); return err },
-		OpTallies:   func(f *FaultyTallier) error { _, err := f.Tallies(t.Context(), []tallyKey{{1}}); return err },
-		OpSwapTally: func(f *FaultyTallier) error { return f.SwapTally(t.Context(), tallyKey{1}, tally{}) },
+		OpPurge:       func(f *FaultyTallier) error { _, err := f.Purge(t.Context(), noon, 1); return err },
+		OpTallies:     func(f *FaultyTallier) error { _, err := f.Tallies(t.Context(), []tallyKey{{1}}); return err },
+		OpSwapTallies: func(f *FaultyTallier) error { return f.SwapTallies(t.Context(), []tallyKey{{1}}, []tally{{}}) },
 	}
 	for op, call := range calls {
 		for _, lost := range []bool{false, true} {
@@ -100,8 +100,8 @@ func TestFaultyFailsEveryMethod(t *testing.T) {
 func TestFaultyTallierWrites(t *testing.T) {
 	for _, lost := range []bool{false, true} {
 		f := NewFaultyTallier(newReference())
-		f.Inject(OpSwapTally, Fault{Lost: lost})
-		require.ErrorIs(t, f.SwapTally(t.Context(), tallyKey{1}, tally{Guesses: 1}), ErrInjected)
+		f.Inject(OpSwapTallies, Fault{Lost: lost})
+		require.ErrorIs(t, f.SwapTallies(t.Context(), []tallyKey{{1}}, []tally{{Guesses: 1}}), ErrInjected)
 		tallies, err := f.Tallies(t.Context(), []tallyKey{{1}})
 		require.NoError(t, err)
 		assert.Equal(t, lost, tallies[0].Guesses == 1)

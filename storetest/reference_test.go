@@ -41,6 +41,7 @@ type reference struct {
 	receipt      func(r *reference, g *grant) ([]byte, error)
 	tallies      func(r *reference, keys []tallyKey) ([]tally, error)
 	swapTally    func(r *reference, key tallyKey, t tally) error
+	swapTallies  func(r *reference, keys []tallyKey, tallies []tally) error
 }
 
 var (
@@ -53,7 +54,7 @@ func newReference() *reference {
 		grants: map[deviceCode]*grant{}, codes: map[userCode]deviceCode{}, receipts: map[deviceCode][]byte{}, held: map[deviceCode]bool{},
 		counted: map[tallyKey]tally{},
 		create:  create, byUserCode: byUserCode, byDeviceCode: byDeviceCode, poll: poll, swap: swap, purge: purge,
-		redeem: redeemHeld, receipt: readReceipt, tallies: readTallies, swapTally: swapTally,
+		redeem: redeemHeld, receipt: readReceipt, tallies: readTallies, swapTally: swapTally, swapTallies: swapTallies,
 	}
 }
 
@@ -94,8 +95,11 @@ func (r *reference) Tallies(_ context.Context, keys []tallyKey) ([]tally, error)
 	return r.tallies(r, keys)
 }
 
-func (r *reference) SwapTally(_ context.Context, key tallyKey, t tally) error {
-	return r.swapTally(r, key, t)
+func (r *reference) SwapTallies(_ context.Context, keys []tallyKey, tallies []tally) error {
+	if len(keys) == 1 {
+		return r.swapTally(r, keys[0], tallies[0])
+	}
+	return r.swapTallies(r, keys, tallies)
 }
 
 func create(r *reference, g *grant) error {
@@ -295,6 +299,22 @@ func readTallies(r *reference, keys []tallyKey) ([]tally, error) {
 		}
 		return tallies
 	}), nil
+}
+
+func swapTallies(r *reference, keys []tallyKey, tallies []tally) error {
+	return locked(r, func() error {
+		for i, key := range keys {
+			if r.counted[key].Version != tallies[i].Version {
+				return devicegrant.ErrConflict
+			}
+		}
+		for i, key := range keys {
+			t := tallies[i]
+			t.Version++
+			r.counted[key] = t
+		}
+		return nil
+	})
 }
 
 func swapTally(r *reference, key tallyKey, t tally) error {

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -28,6 +29,8 @@ var tallyClauses = []clause{
 	{"lets one of two readers write", tallying(tallyOneOfTwo)},
 	{"of writes at once of one version, one wins", tallying(tallyRaces)},
 	{"increments at once lose nothing", tallying(tallyIncrements)},
+	{"several are written all or none", tallying(tallySeveral)},
+	{"of writes of several at once, one wins", tallying(tallySeveralRace)},
 	{"Purge deletes what expired strictly before, and nothing else", tallying(tallyPurge)},
 	{"Purge goes by the deadline written last", tallying(tallyPurgeDeadline)},
 	{"Purge counts tallies with grants, up to limit, until none is left", tallying(tallyPurgeLimit)},
@@ -70,11 +73,16 @@ func expiredTally() devicegrant.Tally {
 	return devicegrant.Tally{Guesses: 1, PaidAt: noon.Add(-time.Minute), ExpiresAt: noon.Add(-time.Second)}
 }
 
+// swap writes one Tally.
+func (s *tallySuite) swap(ctx context.Context, key devicegrant.TallyKey, t devicegrant.Tally) error {
+	return s.SwapTallies(ctx, []devicegrant.TallyKey{key}, []devicegrant.Tally{t})
+}
+
 // write stores a Tally and returns what is stored then.
 func (s *tallySuite) write(key devicegrant.TallyKey, t devicegrant.Tally) devicegrant.Tally {
 	s.Helper()
-	if err := s.SwapTally(s.Context(), key, t); err != nil {
-		s.Fatalf("SwapTally of the stored version, %d: %v", t.Version, err)
+	if err := s.swap(s.Context(), key, t); err != nil {
+		s.Fatalf("SwapTallies of the stored version, %d: %v", t.Version, err)
 	}
 	t.Version++
 	return t
@@ -119,8 +127,8 @@ func diffTally(got, want devicegrant.Tally) string {
 // refuseTally demands that a write is refused and leaves what is stored.
 func (s *tallySuite) refuseTally(what string, key devicegrant.TallyKey, t, stored devicegrant.Tally) {
 	s.Helper()
-	s.wantError("SwapTally of "+what, s.SwapTally(s.Context(), key, t), devicegrant.ErrConflict)
-	s.wantTally("after the SwapTally of "+what+" was refused", key, stored)
+	s.wantError("SwapTallies of "+what, s.swap(s.Context(), key, t), devicegrant.ErrConflict)
+	s.wantTally("after the SwapTallies of "+what+" was refused", key, stored)
 }
 
 func tallyNothing(s *tallySuite) {
@@ -300,7 +308,7 @@ func tallyRaces(s *tallySuite) {
 				given[i] = guesses(i)
 				given[i].PaidAt, given[i].Version = noon.Add(time.Duration(i)*time.Second), stored.Version
 			}
-			together(racers, func(i int) { errs[i] = s.SwapTally(s.Context(), key, given[i]) })
+			together(racers, func(i int) { errs[i] = s.swap(s.Context(), key, given[i]) })
 			stored = given[s.oneWins(fmt.Sprintf("SwapTallies at once of version %d", stored.Version), errs, devicegrant.ErrConflict)]
 			stored.Version++
 			s.wantTally("the winner of SwapTallies at once", key, stored)
@@ -317,16 +325,16 @@ func tallyIncrements(s *tallySuite) {
 		for added := 0; added < each; {
 			got, err := s.Tallies(s.Context(), []devicegrant.TallyKey{key})
 			if err != nil || len(got) != 1 {
-				s.Errorf("Tallies beside SwapTallies: %v, %v", got, err)
+				s.Errorf("Tallies beside others: %v, %v", got, err)
 				return
 			}
 			next := guesses(got[0].Guesses + 1)
 			next.Version = got[0].Version
-			switch err := s.SwapTally(s.Context(), key, next); {
+			switch err := s.swap(s.Context(), key, next); {
 			case err == nil:
 				added++
 			case !errors.Is(err, devicegrant.ErrConflict):
-				s.Errorf("SwapTally beside SwapTallies: %v", err)
+				s.Errorf("SwapTallies beside others: %v", err)
 				return
 			}
 		}
@@ -334,6 +342,74 @@ func tallyIncrements(s *tallySuite) {
 	want := guesses(workers * each)
 	want.Version = workers * each
 	s.wantTally(fmt.Sprintf("after %d increments by %d workers at once", workers*each, workers), key, want)
+}
+
+func tallySeveral(s *tallySuite) {
+	for n := 2; n <= devicegrant.MaxTallies; n++ {
+		keys, stored := make([]devicegrant.TallyKey, n), make([]devicegrant.Tally, n)
+		for i := range keys {
+			keys[i] = s.key()
+			if i%2 == 1 { // Some are there already.
+				stored[i] = s.write(keys[i], guesses(10+i))
+			}
+		}
+		given := func(more int) []devicegrant.Tally {
+			tallies := slices.Clone(stored)
+			for i := range tallies {
+				version := tallies[i].Version
+				tallies[i] = guesses(more + i)
+				tallies[i].Version = version
+			}
+			return tallies
+		}
+		for stale := range n {
+			tallies := given(20)
+			tallies[stale].Version += int64(1 - 2*(stale%2)) // One to come, or one that was.
+			what := fmt.Sprintf("%d tallies, number %d of another version", n, stale+1)
+			s.wantError("SwapTallies of "+what, s.SwapTallies(s.Context(), keys, tallies), devicegrant.ErrConflict)
+			s.wantAll("after the SwapTallies of "+what+" was refused", keys, stored)
+		}
+		stored = given(30)
+		if err := s.SwapTallies(s.Context(), keys, stored); err != nil {
+			s.Fatalf("SwapTallies of %d tallies of the stored versions: %v", n, err)
+		}
+		stored = slices.Clone(stored)
+		for i := range stored {
+			stored[i].Version++
+		}
+		s.wantAll(fmt.Sprintf("SwapTallies of %d", n), keys, stored)
+	}
+}
+
+// tallySeveralRace has racers write the same tallies, in this order and in that.
+func tallySeveralRace(s *tallySuite) {
+	for range 20 {
+		keys := []devicegrant.TallyKey{s.key(), s.key(), s.key()}
+		backwards := slices.Clone(keys)
+		slices.Reverse(backwards)
+		errs := make([]error, racers)
+		together(racers, func(i int) {
+			order := keys
+			if i%2 == 1 {
+				order = backwards
+			}
+			errs[i] = s.SwapTallies(s.Context(), order, []devicegrant.Tally{guesses(i + 1), guesses(i + 1), guesses(i + 1)})
+		})
+		winner := -1
+		for i, err := range errs {
+			switch {
+			case err == nil && winner < 0:
+				winner = i
+			case err == nil:
+				s.Errorf("two of %d writes of the same three new tallies succeeded", racers)
+			default:
+				s.wantError("SwapTallies that lost", err, devicegrant.ErrConflict)
+			}
+		}
+		want := guesses(winner + 1)
+		want.Version = 1
+		s.wantAll("after the race", keys, []devicegrant.Tally{want, want, want})
+	}
 }
 
 func tallyPurge(s *tallySuite) {
@@ -451,14 +527,14 @@ func tallyRacesPurge(s *tallySuite) {
 		together(3, func(racer int) {
 			if racer == 0 {
 				for i, key := range keys {
-					errs[i] = s.SwapTally(s.Context(), key, given[i])
+					errs[i] = s.swap(s.Context(), key, given[i])
 				}
 				return
 			}
 			for range tallies {
 				n, err := s.Purge(s.Context(), noon, 2)
 				if err != nil {
-					s.Errorf("Purge beside SwapTallies: %v", err)
+					s.Errorf("Purge beside others: %v", err)
 				}
 				purged.Add(int64(n))
 			}
@@ -468,7 +544,7 @@ func tallyRacesPurge(s *tallySuite) {
 			want := given[i]
 			want.Version++
 			if errs[i] != nil {
-				s.wantError("SwapTally of what Purge took", errs[i], devicegrant.ErrConflict)
+				s.wantError("SwapTallies of what Purge took", errs[i], devicegrant.ErrConflict)
 				want = devicegrant.Tally{}
 				refused++
 			}
@@ -520,12 +596,12 @@ func tallySwapCancelled(s *tallySuite) {
 		}
 		after := guesses(2)
 		after.Version = before.Version
-		err := s.SwapTally(s.cancelled(), key, after)
+		err := s.swap(s.cancelled(), key, after)
 		after.Version++
 		if err != nil && diffTally(s.all(key)[0], before) == "" {
 			after = before
 		}
-		s.wantTally("SwapTally with a cancelled context, which returned "+show(err), key, after)
+		s.wantTally("SwapTallies with a cancelled context, which returned "+show(err), key, after)
 	}
 }
 
@@ -622,13 +698,13 @@ func (m *tallyModel) writeOne() {
 	if m.rng.IntN(3) == 0 {
 		given.Version = max(0, given.Version+int64(m.rng.IntN(5)-2))
 	}
-	err := m.SwapTally(m.Context(), key, given)
+	err := m.swap(m.Context(), key, given)
 	if given.Version != stored.Version {
-		m.wantError(m.at(fmt.Sprintf("SwapTally of version %d when %d is stored", given.Version, stored.Version)), err, devicegrant.ErrConflict)
+		m.wantError(m.at(fmt.Sprintf("SwapTallies of version %d when %d is stored", given.Version, stored.Version)), err, devicegrant.ErrConflict)
 		return
 	}
 	if err != nil {
-		m.Fatalf("%s: %v", m.at("SwapTally of the stored version"), err)
+		m.Fatalf("%s: %v", m.at("SwapTallies of the stored version"), err)
 	}
 	given.Version++
 	m.stored[key] = given

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -11,7 +12,7 @@ import (
 	"github.com/devicegrant/devicegrant/memstore"
 )
 
-// swapTallyAs has SwapTally store what change makes of the tally; stored is the one before.
+// swapTallyAs has SwapTallies store what change makes of the tally; stored is the one before.
 func swapTallyAs(change func(given *tally, stored tally)) func(*reference) {
 	return func(r *reference) {
 		r.swapTally = func(r *reference, key tallyKey, t tally) error {
@@ -27,7 +28,7 @@ func swapTallyAs(change func(given *tally, stored tally)) func(*reference) {
 	}
 }
 
-// tallyUnless has SwapTally compare no version where free says so.
+// tallyUnless has SwapTallies compare no version where free says so.
 func tallyUnless(free func(given, stored tally) bool) func(*reference) {
 	return func(r *reference) {
 		r.swapTally = func(r *reference, key tallyKey, t tally) error {
@@ -261,7 +262,51 @@ var tallyMutants = []mutant{
 
 	{"who knows of a later deadline writes", "Tally/lets one of two readers write", tallyUnless(func(given, stored tally) bool { return given.ExpiresAt.After(stored.ExpiresAt) })},
 
-	{"SwapTally compares first and writes later", "Tally/of writes at once of one version, one wins", swapTallyLater},
+	{"of several, those that can be are written", "Tally/several are written all or none", func(r *reference) {
+		r.swapTallies = func(r *reference, keys []tallyKey, tallies []tally) (err error) {
+			for i, key := range keys {
+				err = cmp.Or(err, swapTally(r, key, tallies[i]))
+			}
+			return err
+		}
+	}},
+	{"of several, those before one that cannot be are written", "Tally/several are written all or none", func(r *reference) {
+		r.swapTallies = func(r *reference, keys []tallyKey, tallies []tally) error {
+			for i, key := range keys {
+				if err := swapTally(r, key, tallies[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}},
+	{"of several, the first decides", "Tally/several are written all or none", func(r *reference) {
+		r.swapTallies = func(r *reference, keys []tallyKey, tallies []tally) error {
+			if err := swapTally(r, keys[0], tallies[0]); err != nil {
+				return err
+			}
+			for i, key := range keys[1:] {
+				locked(r, func() any { t := tallies[i+1]; t.Version++; r.counted[key] = t; return nil })
+			}
+			return nil
+		}
+	}},
+	{"several are compared first and written later", "Tally/of writes of several at once, one wins", func(r *reference) {
+		r.swapTallies = func(r *reference, keys []tallyKey, tallies []tally) error {
+			for i, key := range keys {
+				if r.count(key).Version != tallies[i].Version {
+					return devicegrant.ErrConflict
+				}
+			}
+			pause()
+			for i, key := range keys {
+				locked(r, func() any { t := tallies[i]; t.Version++; r.counted[key] = t; return nil })
+			}
+			return nil
+		}
+	}},
+
+	{"SwapTallies compares first and writes later", "Tally/of writes at once of one version, one wins", swapTallyLater},
 	{"increments are lost", "Tally/increments at once lose nothing", swapTallyLater},
 
 	{"Purge takes live tallies", "Tally/Purge deletes what expired strictly before, and nothing else", withPurge(func(r *reference, _ time.Time, _, left int) int {
@@ -398,22 +443,23 @@ func (s heedlessTallies) Tallies(ctx context.Context, keys []tallyKey) ([]tally,
 	}
 }
 
-func (s heedlessTallies) SwapTally(ctx context.Context, key tallyKey, t tally) error {
+func (s heedlessTallies) SwapTallies(ctx context.Context, keys []tallyKey, tallies []tally) error {
 	select {
 	case <-ctx.Done():
 		return nil
 	default:
-		return s.Store.SwapTally(ctx, key, t)
+		return s.Store.SwapTallies(ctx, keys, tallies)
 	}
 }
 
 type halfTally struct{ *memstore.Store }
 
-func (s halfTally) SwapTally(ctx context.Context, key tallyKey, t tally) error {
+func (s halfTally) SwapTallies(ctx context.Context, keys []tallyKey, tallies []tally) error {
+	tallies = slices.Clone(tallies)
 	if ctx.Err() != nil {
-		t.ExpiresAt = t.PaidAt
+		tallies[0].ExpiresAt = tallies[0].PaidAt
 	}
-	return s.Store.SwapTally(ctx, key, t)
+	return s.Store.SwapTallies(ctx, keys, tallies)
 }
 
 type halfPurgeTallies struct{ *memstore.Store }

@@ -104,8 +104,12 @@ func newHandler(s settings, kind databases.Kind, db *sql.DB) (http.Handler, erro
 		Lifetime:     s.Lifetime,
 		Interval:     interval,
 		ClaimTimeout: s.ClaimTimeout,
-		OnEvent:      report,
-		Logger:       slog.New(slog.DiscardHandler), // The events say the same.
+		// Whose code is being looked up when the server dies loses a try, and here some do
+		// again and again.
+		UserCode: devicegrant.UserCodeFormat{Alphabet: devicegrant.Base20.Alphabet, Length: 10, Group: 5},
+		Guessing: devicegrant.Guessing{PerAddress: devicegrant.Limit{Burst: 100, Every: time.Minute}},
+		OnEvent:  report,
+		Logger:   slog.New(slog.DiscardHandler), // The events say the same.
 	})
 	if err != nil {
 		return nil, err

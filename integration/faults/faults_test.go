@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"database/sql"
 	"encoding/base64"
@@ -86,6 +87,7 @@ func newHost(t *testing.T, kind databases.Kind, transactional bool) *host {
 // login is one login, of which one point fails. It returns the points that there were.
 func (h *host) login(t *testing.T, at int, how fault) []point {
 	l := &login{host: h, line: &line{at: at, how: how}, events: map[devicegrant.EventType]int{}}
+	l.person.Subject = rand.Text() // Whose tries nobody else has used up.
 	l.faulty = l.line.open(t, h.kind, h.dsn)
 	store, err := sqlstore.New(l.faulty, h.kind.Dialect, sqlstore.Config{})
 	require.NoError(t, err)
@@ -108,6 +110,7 @@ type login struct {
 	line   *line
 	faulty *sql.DB
 	server *devicegrant.Server
+	person devicegrant.Person
 	events map[devicegrant.EventType]int
 
 	issues int // calls of IssueToken
@@ -122,8 +125,6 @@ const (
 	claimTimeout = time.Second // the least; in a transaction there is no such claim
 )
 
-var person = devicegrant.Person{Subject: "alice"}
-
 func (l *login) start(t *testing.T, store *sqlstore.Store) {
 	client := devicegrant.Client{ID: clientID, DeviceGrant: true}
 	cfg := devicegrant.Config{
@@ -133,7 +134,7 @@ func (l *login) start(t *testing.T, store *sqlstore.Store) {
 		AuthenticateClient: func(context.Context, devicegrant.Credentials) (devicegrant.Client, error) {
 			return client, nil
 		},
-		SignedIn:     func(http.ResponseWriter, *http.Request, string) (string, bool) { return person.Subject, true },
+		SignedIn:     func(http.ResponseWriter, *http.Request, string) (string, bool) { return l.person.Subject, true },
 		IssueToken:   l.issueToken,
 		ClaimTimeout: claimTimeout,
 		OnEvent:      func(_ context.Context, e devicegrant.Event) { l.events[e.Type]++ },
@@ -215,14 +216,14 @@ func (l *login) pollPending(t *testing.T) {
 func (l *login) approve(t *testing.T) {
 	t.Helper()
 	for range tries {
-		r, err := l.server.Lookup(t.Context(), l.device.UserCode, person)
+		r, err := l.server.Lookup(t.Context(), l.device.UserCode, l.person)
 		l.requireReturned(t)
 		if err != nil {
 			require.True(t, l.line.failed(), "Lookup: %v", err)
 			continue
 		}
 		for range tries {
-			err := l.server.Approve(t.Context(), r.Ticket, person, devicegrant.Approval{})
+			err := l.server.Approve(t.Context(), r.Ticket, l.person, devicegrant.Approval{})
 			l.requireReturned(t)
 			if err == nil || errors.Is(err, devicegrant.ErrDecided) && l.line.failed() {
 				l.requireState(t, devicegrant.Approved)

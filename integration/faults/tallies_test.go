@@ -87,7 +87,7 @@ func (c *counting) add(t *testing.T, store *sqlstore.Store) {
 		}
 		require.Equal(t, []devicegrant.Tally{before}, tallies)
 		given := devicegrant.Tally{Guesses: before.Guesses + 1, PaidAt: longAgo, ExpiresAt: longAgo, Version: before.Version}
-		err = store.SwapTally(t.Context(), c.key, given)
+		err = store.SwapTallies(t.Context(), []devicegrant.TallyKey{c.key}, []devicegrant.Tally{given})
 		given.Version++
 		after := c.tally(t)
 		if err == nil {
@@ -95,7 +95,7 @@ func (c *counting) add(t *testing.T, store *sqlstore.Store) {
 			return
 		}
 		require.NotErrorIs(t, err, devicegrant.ErrConflict)
-		require.True(t, c.line.failed(), "SwapTally: %v", err)
+		require.True(t, c.line.failed(), "SwapTallies: %v", err)
 		if after == given {
 			return
 		}

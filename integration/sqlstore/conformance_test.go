@@ -116,6 +116,6 @@ func (r *replicas) Tallies(ctx context.Context, keys []devicegrant.TallyKey) ([]
 	return r.next().Tallies(ctx, keys)
 }
 
-func (r *replicas) SwapTally(ctx context.Context, key devicegrant.TallyKey, t devicegrant.Tally) error {
-	return r.next().SwapTally(ctx, key, t)
+func (r *replicas) SwapTallies(ctx context.Context, keys []devicegrant.TallyKey, tallies []devicegrant.Tally) error {
+	return r.next().SwapTallies(ctx, keys, tallies)
 }

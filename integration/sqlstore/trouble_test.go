@@ -115,8 +115,8 @@ func assertAnswersInTime(t *testing.T, store devicegrant.Store, timeout time.Dur
 		_, err := tallier.Tallies(ctx, []devicegrant.TallyKey{{1}})
 		return err
 	}
-	calls["SwapTally"] = func(ctx context.Context) error {
-		return tallier.SwapTally(ctx, devicegrant.TallyKey{1}, devicegrant.Tally{})
+	calls["SwapTallies"] = func(ctx context.Context) error {
+		return tallier.SwapTallies(ctx, []devicegrant.TallyKey{{1}, {2}}, make([]devicegrant.Tally, 2))
 	}
 	if r, ok := store.(devicegrant.Redeemer); ok {
 		calls["Receipt"] = func(ctx context.Context) error { _, err := r.Receipt(ctx, g); return err }

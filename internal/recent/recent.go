@@ -34,17 +34,23 @@ func (m *Map[K, V]) Get(key K) V {
 	return m.use(key)
 }
 
-// Update stores what f makes of the key's value, which is the zero V if there is none.
+// Update stores what f makes of the keys' values, each the zero V if there is none.
 // Nobody else uses the Map meanwhile. When f fails, its error is returned and nothing
 // is stored.
-func (m *Map[K, V]) Update(key K, f func(old V) (V, error)) error {
+func (m *Map[K, V]) Update(keys []K, f func(values []V) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	value, err := f(m.use(key))
-	if err == nil {
-		m.store(key, value)
+	values := make([]V, len(keys))
+	for i, key := range keys {
+		values[i] = m.use(key)
 	}
-	return err
+	if err := f(values); err != nil {
+		return err
+	}
+	for i, key := range keys {
+		m.store(key, values[i])
+	}
+	return nil
 }
 
 // Purge deletes up to limit values of which over reports true, and returns how many it

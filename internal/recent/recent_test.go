@@ -17,7 +17,7 @@ import (
 
 func put(t *testing.T, m *recent.Map[int, int], key, value int) {
 	t.Helper()
-	require.NoError(t, m.Update(key, func(int) (int, error) { return value, nil }))
+	require.NoError(t, m.Update([]int{key}, func(values []int) error { values[0] = value; return nil }))
 }
 
 // kept returns how many values there are.
@@ -30,16 +30,20 @@ func kept(t *testing.T, m *recent.Map[int, int]) (n int) {
 func TestGetAndUpdate(t *testing.T) {
 	m := recent.New[string, int](10)
 	assert.Zero(t, m.Get("a"))
-	add := func(old int) (int, error) { return old + 1, nil }
-	for range 3 {
-		require.NoError(t, m.Update("a", add))
+	add := func(values []int) error {
+		for i := range values {
+			values[i]++
+		}
+		return nil
 	}
-	require.NoError(t, m.Update("b", add))
+	for range 2 {
+		require.NoError(t, m.Update([]string{"a"}, add))
+	}
+	require.NoError(t, m.Update([]string{"a", "b"}, add))
 	assert.Equal(t, []int{3, 1, 0}, []int{m.Get("a"), m.Get("b"), m.Get("c")})
 
 	failed := errors.New("failed")
-	require.ErrorIs(t, m.Update("a", func(old int) (int, error) { return 99, failed }), failed)
-	require.ErrorIs(t, m.Update("c", func(old int) (int, error) { return 99, failed }), failed)
+	require.ErrorIs(t, m.Update([]string{"a", "c"}, func(values []int) error { values[0], values[1] = 99, 99; return failed }), failed)
 	assert.Equal(t, []int{3, 0}, []int{m.Get("a"), m.Get("c")}, "a failed Update stores nothing")
 }
 
@@ -51,7 +55,7 @@ func TestKeepsTheLastUsed(t *testing.T) {
 		const always = -1
 		for i := range 10*most + 7 {
 			require.Equal(t, i, m.Get(always), "read again and again: key %d of at most %d", i, most)
-			require.NoError(t, m.Update(always, func(old int) (int, error) { return old + 1, nil }))
+			require.NoError(t, m.Update([]int{always}, func(values []int) error { values[0]++; return nil }))
 			put(t, m, i, 2*i)
 			require.LessOrEqual(t, kept(t, m), 2*most)
 		}
@@ -100,9 +104,9 @@ func TestAtOnce(t *testing.T) {
 	for w := range workers {
 		wg.Go(func() {
 			for i := range each {
-				assert.NoError(t, m.Update(0, func(old int) (int, error) { return old + 1, nil }))
+				assert.NoError(t, m.Update([]int{0}, func(values []int) error { values[0]++; return nil }))
 				// Of the others each worker uses one at most before the first comes again.
-				assert.NoError(t, m.Update(1+i%20, func(int) (int, error) { return i, nil }))
+				assert.NoError(t, m.Update([]int{1 + i%20}, func(values []int) error { values[0] = i; return nil }))
 				m.Purge(func(value int) bool { return value < 0 }, w)
 			}
 		})
@@ -119,8 +123,9 @@ func TestMemoryOfAMillionKeys(t *testing.T) {
 	at := time.Date(2026, time.June, 1, 12, 0, 0, 0, time.UTC)
 	before := heap()
 	for i := range million {
-		_ = m.Update(key(i), func(devicegrant.Tally) (devicegrant.Tally, error) {
-			return devicegrant.Tally{Guesses: 1, PaidAt: at, ExpiresAt: at, Version: 1}, nil
+		_ = m.Update([]devicegrant.TallyKey{key(i)}, func(values []devicegrant.Tally) error {
+			values[0] = devicegrant.Tally{Guesses: 1, PaidAt: at, ExpiresAt: at, Version: 1}
+			return nil
 		})
 	}
 	bytes := heap() - before
