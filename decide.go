@@ -161,7 +161,7 @@ func (s *Server) enter(ctx context.Context, now time.Time, code string, by Perso
 		if err != nil {
 			return nil, err
 		}
-		entered, entry := g.enter(by.session(), now)
+		entered, outcome := g.enter(by.session(), now)
 		if entered.Entered != g.Entered || entered.Session != g.Session {
 			err := s.write(ctx, &entered)
 			if errors.Is(err, ErrConflict) {
@@ -170,16 +170,16 @@ func (s *Server) enter(ctx context.Context, now time.Time, code string, by Perso
 			if err != nil {
 				return nil, err
 			}
-			s.raiseEntered(ctx, g, entry, by)
+			s.raiseEntered(ctx, g, outcome, by)
 		}
-		return &entered, entry
+		return &entered, outcome
 	}
 	return nil, ErrConflict
 }
 
-func (s *Server) raiseEntered(ctx context.Context, g *Grant, entry error, by Person) {
+func (s *Server) raiseEntered(ctx context.Context, g *Grant, outcome error, by Person) {
 	e := Event{Type: EventReviewed, Grant: g.ID, ClientID: g.ClientID, Subject: by.Subject}
-	if entry != nil {
+	if outcome != nil {
 		e.Type = EventOtherSession
 	}
 	s.raise(ctx, e)

@@ -392,23 +392,13 @@ type ownTallies struct {
 
 // Tallies implements Tallier.
 func (o ownTallies) Tallies(_ context.Context, keys []TallyKey) ([]Tally, error) {
-	tallies := make([]Tally, len(keys))
-	for i, key := range keys {
-		tallies[i] = o.m.Get(key)
-	}
-	return tallies, nil
+	return o.m.Values(keys), nil
 }
 
 // SwapTallies implements Tallier.
 func (o ownTallies) SwapTallies(_ context.Context, keys []TallyKey, tallies []Tally) error {
-	return o.m.Update(keys, func(stored []Tally) error {
-		for i, t := range tallies {
-			if stored[i].Version != t.Version {
-				return ErrConflict
-			}
-			t.Version++
-			stored[i] = t
-		}
-		return nil
-	})
+	if !o.m.Swap(keys, tallies, func(t *Tally) *int64 { return &t.Version }) {
+		return ErrConflict
+	}
+	return nil
 }

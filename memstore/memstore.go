@@ -232,25 +232,15 @@ func (shard *grantShard) purge(before time.Time, limit int) map[devicegrant.Devi
 // Count implements devicegrant.Counter: the grants held, in whatever state.
 func (s *Store) Count(context.Context) (int, error) { return int(s.count.Load()), nil }
 
-// Tallies implements devicegrant.Tallier. It reads one after the other.
+// Tallies implements devicegrant.Tallier.
 func (s *Store) Tallies(_ context.Context, keys []devicegrant.TallyKey) ([]devicegrant.Tally, error) {
-	tallies := make([]devicegrant.Tally, len(keys))
-	for i, key := range keys {
-		tallies[i] = s.tallies.Get(key)
-	}
-	return tallies, nil
+	return s.tallies.Values(keys), nil
 }
 
 // SwapTallies implements devicegrant.Tallier.
 func (s *Store) SwapTallies(_ context.Context, keys []devicegrant.TallyKey, tallies []devicegrant.Tally) error {
-	return s.tallies.Update(keys, func(stored []devicegrant.Tally) error {
-		for i, t := range tallies {
-			if stored[i].Version != t.Version {
-				return devicegrant.ErrConflict
-			}
-			t.Version++
-			stored[i] = t
-		}
-		return nil
-	})
+	if !s.tallies.Swap(keys, tallies, func(t *devicegrant.Tally) *int64 { return &t.Version }) {
+		return devicegrant.ErrConflict
+	}
+	return nil
 }

@@ -350,10 +350,16 @@ func (s *suite) wantSettled(given []*devicegrant.Grant, errs []error, purged int
 }
 
 func racePurges(s *suite) {
-	const grants = 40
+	racePurgesOf(s, "grants", func() { s.store(expires(noon.Add(-time.Second))) })
+}
+
+// racePurgesOf has racers purge what store stores, each time something that has expired.
+func racePurgesOf(s *suite, what string, store func()) {
+	s.Helper()
+	const stored = 40
 	for range raceRounds / 6 {
-		for range grants {
-			s.store(expires(noon.Add(-time.Second)))
+		for range stored {
+			store()
 		}
 		var purged atomic.Int64
 		together(racers, func(int) {
@@ -363,8 +369,8 @@ func racePurges(s *suite) {
 			}
 			purged.Add(int64(n))
 		})
-		if rest := s.purge(noon, 2*grants); int(purged.Load())+rest != grants {
-			s.Fatalf("Purges at once say they deleted %d of %d grants, and %d were left: each counts for whoever deleted it", purged.Load(), grants, rest)
+		if rest := s.purge(noon, 2*stored); int(purged.Load())+rest != stored {
+			s.Fatalf("Purges at once say they deleted %d of %d %s, and %d were left: each counts for whoever deleted it", purged.Load(), stored, what, rest)
 		}
 	}
 }

@@ -557,23 +557,7 @@ func tallyRacesPurge(s *tallySuite) {
 }
 
 func tallyRacePurges(s *tallySuite) {
-	const tallies = 40
-	for range raceRounds / 6 {
-		for range tallies {
-			s.write(s.key(), expiredTally())
-		}
-		var purged atomic.Int64
-		together(racers, func(int) {
-			n, err := s.Purge(s.Context(), noon, 7)
-			if err != nil {
-				s.Errorf("Purges at once: %v", err)
-			}
-			purged.Add(int64(n))
-		})
-		if rest := s.purge(noon, 2*tallies); int(purged.Load())+rest != tallies {
-			s.Fatalf("Purges at once say they deleted %d of %d tallies, and %d were left: each counts for whoever deleted it", purged.Load(), tallies, rest)
-		}
-	}
+	racePurgesOf(s.suite, "tallies", func() { s.write(s.key(), expiredTally()) })
 }
 
 func tallyReadCancelled(s *tallySuite) {

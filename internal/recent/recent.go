@@ -2,7 +2,10 @@
 // whoever makes up keys cannot fill the memory.
 package recent
 
-import "sync"
+import (
+	"errors"
+	"sync"
+)
 
 // DefaultMax is how many keys a Map keeps when New is given zero.
 const DefaultMax = 1 << 16
@@ -27,11 +30,12 @@ func New[K comparable, V any](most int) *Map[K, V] {
 	return &Map[K, V]{most: most, young: make(map[K]V)}
 }
 
-// Get returns the value of the key, the zero V if there is none, and uses the key.
-func (m *Map[K, V]) Get(key K) V {
+// Values returns the values of the keys, each the zero V if there is none, as they were
+// at one moment, and uses the keys.
+func (m *Map[K, V]) Values(keys []K) []V {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.use(key)
+	return m.useAll(keys)
 }
 
 // Update stores what f makes of the keys' values, each the zero V if there is none.
@@ -40,10 +44,7 @@ func (m *Map[K, V]) Get(key K) V {
 func (m *Map[K, V]) Update(keys []K, f func(values []V) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	values := make([]V, len(keys))
-	for i, key := range keys {
-		values[i] = m.use(key)
-	}
+	values := m.useAll(keys)
 	if err := f(values); err != nil {
 		return err
 	}
@@ -51,6 +52,25 @@ func (m *Map[K, V]) Update(keys []K, f func(values []V) error) error {
 		m.store(key, values[i])
 	}
 	return nil
+}
+
+var errStale = errors.New("recent: another version is stored")
+
+// Swap stores the values, with one added to the version of each, if those that are
+// stored have the same versions. Otherwise it stores nothing and reports false. version
+// says where a value has its version.
+func (m *Map[K, V]) Swap(keys []K, values []V, version func(*V) *int64) bool {
+	err := m.Update(keys, func(stored []V) error {
+		for i, value := range values {
+			if *version(&stored[i]) != *version(&value) {
+				return errStale
+			}
+			*version(&value)++
+			stored[i] = value
+		}
+		return nil
+	})
+	return err == nil
 }
 
 // Purge deletes up to limit values of which over reports true, and returns how many it
@@ -71,6 +91,14 @@ func (m *Map[K, V]) Purge(over func(V) bool, limit int) int {
 		}
 	}
 	return n
+}
+
+func (m *Map[K, V]) useAll(keys []K) []V {
+	values := make([]V, len(keys))
+	for i, key := range keys {
+		values[i] = m.use(key)
+	}
+	return values
 }
 
 // use returns the value of the key, which is in the young generation then, if there is

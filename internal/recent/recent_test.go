@@ -20,6 +20,8 @@ func put(t *testing.T, m *recent.Map[int, int], key, value int) {
 	require.NoError(t, m.Update([]int{key}, func(values []int) error { values[0] = value; return nil }))
 }
 
+func get[K comparable, V any](m *recent.Map[K, V], key K) V { return m.Values([]K{key})[0] }
+
 // kept returns how many values there are.
 func kept(t *testing.T, m *recent.Map[int, int]) (n int) {
 	t.Helper()
@@ -29,7 +31,7 @@ func kept(t *testing.T, m *recent.Map[int, int]) (n int) {
 
 func TestGetAndUpdate(t *testing.T) {
 	m := recent.New[string, int](10)
-	assert.Zero(t, m.Get("a"))
+	assert.Zero(t, get(m, "a"))
 	add := func(values []int) error {
 		for i := range values {
 			values[i]++
@@ -40,11 +42,32 @@ func TestGetAndUpdate(t *testing.T) {
 		require.NoError(t, m.Update([]string{"a"}, add))
 	}
 	require.NoError(t, m.Update([]string{"a", "b"}, add))
-	assert.Equal(t, []int{3, 1, 0}, []int{m.Get("a"), m.Get("b"), m.Get("c")})
+	assert.Equal(t, []int{3, 1, 0}, []int{get(m, "a"), get(m, "b"), get(m, "c")})
 
 	failed := errors.New("failed")
 	require.ErrorIs(t, m.Update([]string{"a", "c"}, func(values []int) error { values[0], values[1] = 99, 99; return failed }), failed)
-	assert.Equal(t, []int{3, 0}, []int{m.Get("a"), m.Get("c")}, "a failed Update stores nothing")
+	assert.Equal(t, []int{3, 0}, []int{get(m, "a"), get(m, "c")}, "a failed Update stores nothing")
+}
+
+// Values are swapped all or none, by their versions, and what was given stays as it was.
+func TestSwap(t *testing.T) {
+	type versioned struct {
+		text    string
+		version int64
+	}
+	version := func(v *versioned) *int64 { return &v.version }
+	m := recent.New[string, versioned](10)
+	keys, given := []string{"a", "b"}, []versioned{{"one", 0}, {"two", 0}}
+	require.True(t, m.Swap(keys, given, version))
+	assert.Equal(t, []versioned{{"one", 0}, {"two", 0}}, given)
+	stored := []versioned{{"one", 1}, {"two", 1}}
+	assert.Equal(t, stored, m.Values(keys))
+	for _, stale := range [][]versioned{{{"x", 1}, {"y", 0}}, {{"x", 2}, {"y", 1}}} {
+		assert.False(t, m.Swap(keys, stale, version))
+		assert.Equal(t, stored, m.Values(keys), "none is stored")
+	}
+	require.True(t, m.Swap([]string{"b", "c"}, []versioned{{"three", 1}, {"four", 0}}, version))
+	assert.Equal(t, []versioned{{"one", 1}, {"three", 2}, {"four", 1}}, m.Values([]string{"a", "b", "c"}))
 }
 
 // However many keys there are, the last max that were used are kept, and at most twice as
@@ -54,13 +77,13 @@ func TestKeepsTheLastUsed(t *testing.T) {
 		m := recent.New[int, int](most)
 		const always = -1
 		for i := range 10*most + 7 {
-			require.Equal(t, i, m.Get(always), "read again and again: key %d of at most %d", i, most)
+			require.Equal(t, i, get(m, always), "read again and again: key %d of at most %d", i, most)
 			require.NoError(t, m.Update([]int{always}, func(values []int) error { values[0]++; return nil }))
 			put(t, m, i, 2*i)
 			require.LessOrEqual(t, kept(t, m), 2*most)
 		}
 		for i := 9*most + 8; i < 10*most+7; i++ { // The last, with the one that is always used.
-			require.Equal(t, 2*i, m.Get(i), "key %d of at most %d", i, most)
+			require.Equal(t, 2*i, get(m, i), "key %d of at most %d", i, most)
 		}
 	}
 }
@@ -72,10 +95,10 @@ func TestReadingInVain(t *testing.T) {
 		put(t, m, i, i+1)
 	}
 	for i := range 1000 {
-		require.Zero(t, m.Get(-1-i))
+		require.Zero(t, get(m, -1-i))
 	}
 	for i := range 5 {
-		assert.Equal(t, i+1, m.Get(i))
+		assert.Equal(t, i+1, get(m, i))
 	}
 }
 
@@ -92,7 +115,7 @@ func TestPurge(t *testing.T) {
 	assert.Equal(t, 0, m.Purge(even, 20))
 	assert.Equal(t, 50, kept(t, m))
 	for i := range 100 {
-		assert.Equal(t, i*(i%2), m.Get(i))
+		assert.Equal(t, i*(i%2), get(m, i))
 	}
 }
 
@@ -112,7 +135,7 @@ func TestAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	assert.Equal(t, workers*each, m.Get(0))
+	assert.Equal(t, workers*each, get(m, 0))
 }
 
 // A million keys of whoever makes them up take less than 64 MiB, and much more is not
@@ -130,7 +153,7 @@ func TestMemoryOfAMillionKeys(t *testing.T) {
 	}
 	bytes := heap() - before
 	for i := million - recent.DefaultMax; i < million; i++ {
-		if m.Get(key(i)).Version != 1 {
+		if get(m, key(i)).Version != 1 {
 			require.Fail(t, "a key of the last is forgotten", "%d", i)
 		}
 	}
