@@ -30,5 +30,5 @@ func TestForgedCodeDoesNotAllocate(t *testing.T) {
 	f := newFixture(t, nil)
 	a := f.authorize()
 	forged := "AAAA" + a.DeviceCode[4:]
-	assert.Zero(t, testing.AllocsPerRun(100, func() { _, _ = f.Poll(t.Context(), "tv", forged) }))
+	assert.Zero(t, testing.AllocsPerRun(100, func() { _, _ = f.Poll(t.Context(), devicegrant.PollRequest{ClientID: "tv", DeviceCode: forged}) }))
 }

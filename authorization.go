@@ -3,17 +3,22 @@ package devicegrant
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 )
 
 // DeviceAuthorizationHandler serves the device authorization endpoint (RFC 8628
 // sections 3.1 and 3.2).
 func (s *Server) DeviceAuthorizationHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.preflight(w, r) {
+			return
+		}
 		if r.Method != http.MethodPost {
 			methodNotAllowed(w, http.MethodPost)
 			return
 		}
-		a, err := s.authorizeRequest(r)
+		s.shareWithAny(w, r)
+		a, err := s.authorizeRequest(w, r)
 		if err != nil {
 			e := asError(err)
 			if e == nil {
@@ -26,21 +31,52 @@ func (s *Server) DeviceAuthorizationHandler() http.Handler {
 	})
 }
 
-func (s *Server) authorizeRequest(r *http.Request) (*Authorization, error) {
-	f, err := readForm(r)
+func (s *Server) authorizeRequest(w http.ResponseWriter, r *http.Request) (*Authorization, error) {
+	f, err := readForm(r, paramResource)
 	if err != nil {
 		return nil, err
 	}
 	defer f.free()
-	client, err := s.authenticate(r, f)
+	client, err := s.authenticate(w, r, f)
+	if err != nil {
+		return nil, err
+	}
+	key, err := s.requestKey(w, r, f)
 	if err != nil {
 		return nil, err
 	}
 	return s.Authorize(r.Context(), client, AuthorizationRequest{
-		Scope:  f.get("scope"),
-		Device: Device{Name: f.get("device_name"), UserAgent: r.UserAgent(), Addr: s.remoteAddr(r)},
+		Scope:                f.get("scope"),
+		Resources:            f.all(paramResource),
+		AuthorizationDetails: f.get("authorization_details"),
+		CodeChallenge:        f.get("code_challenge"),
+		CodeChallengeMethod:  f.get("code_challenge_method"),
+		Key:                  key,
+		Device:               Device{Name: f.get("device_name"), UserAgent: r.UserAgent(), Addr: s.remoteAddr(r)},
 	})
 }
+
+// requestKey is the key that the device code is bound to: one that the request proves to
+// hold, or one that it names, for clients that prove theirs to the token endpoint only (RFC
+// 9449 section 10; its section 10.1 has both agree).
+func (s *Server) requestKey(w http.ResponseWriter, r *http.Request, f *form) (Key, error) {
+	key, err := s.provenKey(w, r)
+	jkt := f.get("dpop_jkt")
+	if err != nil || jkt == "" || s.cfg.ProvenKey == nil {
+		return key, err
+	}
+	named := Key{KeyDPoP, jkt}
+	switch {
+	case len(jkt) != 43 || strings.Trim(jkt, base64URL) != "":
+		return Key{}, ErrInvalidRequest.Describe("dpop_jkt must be a SHA-256 digest in base64url without padding")
+	case key != (Key{}) && key != named:
+		return Key{}, ErrInvalidRequest.Describe("dpop_jkt is not the thumbprint of the key that is proven")
+	default:
+		return named, nil
+	}
+}
+
+const base64URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 func (a *Authorization) response() []byte {
 	body, err := json.Marshal(struct {

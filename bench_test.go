@@ -58,7 +58,7 @@ func BenchmarkPollPendingCore(b *testing.B) {
 	ctx := b.Context()
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		if _, err := f.Poll(ctx, "tv", codes[i%benchGrants]); err != devicegrant.ErrAuthorizationPending {
+		if _, err := f.Poll(ctx, devicegrant.PollRequest{ClientID: "tv", DeviceCode: codes[i%benchGrants]}); err != devicegrant.ErrAuthorizationPending {
 			b.Fatal(err)
 		}
 	}
@@ -81,9 +81,10 @@ func BenchmarkDeviceAuthorization(b *testing.B) {
 // serveForm sends a form as cheaply as a request can be made.
 func serveForm(h http.Handler, body string) *httptest.ResponseRecorder {
 	r := &http.Request{
-		Method: http.MethodPost,
-		Header: http.Header{"Content-Type": {formType}},
-		Body:   io.NopCloser(strings.NewReader(body)),
+		Method:     http.MethodPost,
+		Header:     http.Header{"Content-Type": {formType}},
+		RemoteAddr: "192.0.2.1:1234",
+		Body:       io.NopCloser(strings.NewReader(body)),
 	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)

@@ -142,18 +142,21 @@ func fold(r rune) rune {
 	return r
 }
 
-// A device code is 48 bytes in base64url, and so 64 characters without padding:
+// A device code is 48 bytes in base64url, and so 64 characters without padding. One that
+// is bound to what its device has proven is 60 bytes, and 80 characters:
 //
 //	32 random bytes | 4 bytes: latest possible deadline, Unix seconds | 12 bytes: tag
+//	32 random bytes | 4 bytes: the same | 12 bytes: binding (possession.go) | 12 bytes: tag
 //
 // The tag is the first 12 bytes of HMAC-SHA-256 over what precedes it. Whoever
 // makes codes up is turned away by it without the Store being asked, and so is
-// whoever polls for a code whose deadline has passed.
+// whoever polls for a code whose deadline has passed, or cannot prove what it is bound to.
 const (
 	deviceCodeRandom = 32
-	deviceCodeSigned = deviceCodeRandom + 4
-	deviceCodeBytes  = deviceCodeSigned + 12
-	deviceCodeLength = deviceCodeBytes / 3 * 4
+	deviceCodeBare   = deviceCodeRandom + 4
+	deviceCodeBound  = deviceCodeBare + bindingBytes
+	deviceCodeTag    = 12
+	maxDeviceCode    = deviceCodeBound + deviceCodeTag
 )
 
 // userCodeDigest returns what a user code is stored as. A keyed digest: the few
@@ -165,57 +168,86 @@ func (k *key) userCodeDigest(code string) (d UserCodeDigest) {
 	return d
 }
 
-// tagger computes the tag of a device code without allocating.
+// deviceCode is a genuine device code, opened.
+type deviceCode struct {
+	digest DeviceCodeDigest
+	latest time.Time // possible deadline
+	key    *key      // that made it
+
+	// What it is bound to, if anything, and what that is mixed with.
+	bound   bool
+	binding [bindingBytes]byte
+	random  [deviceCodeRandom]byte
+}
+
+// tagger computes the tag and the binding of a device code without allocating.
 type tagger struct {
-	hmac hash.Hash
-	raw  [deviceCodeBytes]byte
-	sum  [sha256.Size]byte
+	hmac, binder hash.Hash
+	raw          [maxDeviceCode]byte
+	sum          [1 + sha256.Size]byte
 }
 
 // newDeviceCode makes a device code whose grant is over at latest, whatever
-// happens to it.
-func (ring keyring) newDeviceCode(random io.Reader, latest time.Time) (string, DeviceCodeDigest, error) {
-	k := ring[0]
-	t := k.device.Get().(*tagger)
-	defer k.device.Put(t)
+// happens to it, and which is of use to nobody but who can prove p.
+func (ring keyring) newDeviceCode(random io.Reader, latest time.Time, p possession) (string, DeviceCodeDigest, error) {
+	t := ring[0].device.Get().(*tagger)
+	defer ring[0].device.Put(t)
 	if _, err := io.ReadFull(random, t.raw[:deviceCodeRandom]); err != nil {
 		return "", DeviceCodeDigest{}, fmt.Errorf("devicegrant: making a device code: %w", err)
 	}
 	seconds := latest.Add(time.Second - 1).Unix()                         // Rounded up: never before the grant's own deadline.
 	binary.BigEndian.PutUint32(t.raw[deviceCodeRandom:], uint32(seconds)) //nolint:gosec // Good until 2106.
-	copy(t.raw[deviceCodeSigned:], t.tag())
-	return base64.RawURLEncoding.EncodeToString(t.raw[:]), sha256.Sum256(t.raw[:]), nil
+	signed := deviceCodeBare
+	if kinds := p.kinds(); kinds != 0 {
+		signed = deviceCodeBound
+		copy(t.raw[deviceCodeBare:], t.binding(kinds, p))
+	}
+	copy(t.raw[signed:], t.tag(signed))
+	raw := t.raw[:signed+deviceCodeTag]
+	return base64.RawURLEncoding.EncodeToString(raw), sha256.Sum256(raw), nil
 }
 
-// openDeviceCode returns a device code's digest and its latest possible deadline.
-// ok is false when no key made it.
-func (ring keyring) openDeviceCode(code string) (digest DeviceCodeDigest, latest time.Time, ok bool) {
-	if len(code) != deviceCodeLength {
-		return digest, latest, false
-	}
+// openDeviceCode reads a device code. ok is false when no key made it.
+func (ring keyring) openDeviceCode(code string) (c deviceCode, ok bool) {
 	for _, k := range ring {
 		t := k.device.Get().(*tagger)
-		if ok = t.decode(code) && hmac.Equal(t.tag(), t.raw[deviceCodeSigned:]); ok {
-			digest = sha256.Sum256(t.raw[:])
-			latest = time.Unix(int64(binary.BigEndian.Uint32(t.raw[deviceCodeRandom:])), 0)
-		}
+		ok = t.open(code, &c)
 		k.device.Put(t)
 		if ok {
-			return digest, latest, true
+			c.key = k
+			return c, true
 		}
 	}
-	return digest, latest, false
+	return deviceCode{}, false
 }
 
-func (t *tagger) decode(code string) bool {
-	var src [deviceCodeLength]byte
-	copy(src[:], code)
-	n, err := base64.RawURLEncoding.Decode(t.raw[:], src[:])
-	return err == nil && n == deviceCodeBytes
+func (t *tagger) open(code string, c *deviceCode) bool {
+	n, ok := t.decode(code)
+	signed := n - deviceCodeTag
+	if !ok || !hmac.Equal(t.tag(signed), t.raw[signed:n]) {
+		return false
+	}
+	c.digest = sha256.Sum256(t.raw[:n])
+	c.latest = time.Unix(int64(binary.BigEndian.Uint32(t.raw[deviceCodeRandom:])), 0)
+	if c.bound = signed == deviceCodeBound; c.bound {
+		copy(c.random[:], t.raw[:])
+		copy(c.binding[:], t.raw[deviceCodeBare:])
+	}
+	return true
 }
 
-func (t *tagger) tag() []byte {
+// decode returns how many bytes the code has.
+func (t *tagger) decode(code string) (n int, ok bool) {
+	var src [maxDeviceCode / 3 * 4]byte
+	if len(code) != len(src) && len(code) != (deviceCodeBare+deviceCodeTag)/3*4 {
+		return 0, false
+	}
+	n, err := base64.RawURLEncoding.Decode(t.raw[:], src[:copy(src[:], code)])
+	return n, err == nil && n == len(code)/4*3 // It skips line breaks.
+}
+
+func (t *tagger) tag(signed int) []byte {
 	t.hmac.Reset()
-	t.hmac.Write(t.raw[:deviceCodeSigned])
-	return t.hmac.Sum(t.sum[:0])[:deviceCodeBytes-deviceCodeSigned]
+	t.hmac.Write(t.raw[:signed])
+	return t.hmac.Sum(t.sum[:0])[:deviceCodeTag]
 }

@@ -2,6 +2,7 @@ package devicegrant
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"math"
@@ -180,50 +181,96 @@ func testRing(t testing.TB, seeds ...byte) keyring {
 	return ring
 }
 
+// holders are what a device code can be bound to, and how long it is then.
+var holders = []struct {
+	name   string
+	holder possession
+	length int
+}{
+	{"nothing", possession{}, 64},
+	{"a challenge", possession{challenge: challenge{1}}, 80},
+	{"a key", possession{key: Key{KeyDPoP, "thumb"}}, 80},
+	{"both", possession{challenge{1}, Key{KeyDPoP, "thumb"}}, 80},
+}
+
 func TestDeviceCode(t *testing.T) {
 	ring := testRing(t, 1)
 	latest := time.Unix(1_800_000_000, 0)
-	code, digest, err := ring.newDeviceCode(rand.NewChaCha8([32]byte{}), latest)
-	require.NoError(t, err)
-	assert.Regexp(t, `^[A-Za-z0-9_-]{64}$`, code)
+	for _, h := range holders {
+		t.Run(h.name, func(t *testing.T) {
+			code, digest, err := ring.newDeviceCode(rand.NewChaCha8([32]byte{}), latest, h.holder)
+			require.NoError(t, err)
+			assert.Regexp(t, `^[A-Za-z0-9_-]+$`, code)
+			assert.Len(t, code, h.length)
 
-	got, gotLatest, ok := ring.openDeviceCode(code)
-	require.True(t, ok)
-	assert.Equal(t, digest, got)
-	assert.True(t, latest.Equal(gotLatest))
-	code, _, err = ring.newDeviceCode(rand.NewChaCha8([32]byte{}), latest.Add(time.Nanosecond))
-	require.NoError(t, err)
-	_, gotLatest, _ = ring.openDeviceCode(code)
-	assert.True(t, latest.Add(time.Second).Equal(gotLatest), "a fraction is rounded up")
+			got, ok := ring.openDeviceCode(code)
+			require.True(t, ok)
+			assert.Equal(t, digest, got.digest)
+			assert.True(t, latest.Equal(got.latest))
 
-	for i := range code {
-		for _, c := range []byte{'A', 'b', '-', '=', '\n', 0} {
-			forged := code[:i] + string(c) + code[i+1:]
-			_, _, ok := ring.openDeviceCode(forged)
-			assert.Equal(t, forged == code, ok, "changed at %d", i)
-		}
+			for i := range code {
+				for _, c := range []byte{'A', 'b', '-', '=', '\n', 0} {
+					forged := code[:i] + string(c) + code[i+1:]
+					_, ok := ring.openDeviceCode(forged)
+					assert.Equal(t, forged == code, ok, "changed at %d", i)
+				}
+			}
+			for _, bad := range []string{"", code[:63], code[:64] + "\n", code + "A", code + "\n", code[:len(code)-1], strings.Repeat("A", 64), strings.Repeat("=", 80), code[:9] + strings.Repeat("\n", 16) + code[9:min(len(code), 64)]} {
+				_, ok := ring.openDeviceCode(bad)
+				assert.False(t, ok, "%q", bad)
+			}
+		})
 	}
-	for _, bad := range []string{"", code[:63], code + "A", code + "\n", strings.Repeat("A", 64), strings.Repeat("=", 64)} {
-		_, _, ok := ring.openDeviceCode(bad)
-		assert.False(t, ok, "%q", bad)
-	}
-	_, _, err = ring.newDeviceCode(iotest.ErrReader(errors.New("no entropy")), latest)
+	code, _, err := ring.newDeviceCode(rand.NewChaCha8([32]byte{}), latest.Add(time.Nanosecond), possession{})
+	require.NoError(t, err)
+	got, _ := ring.openDeviceCode(code)
+	assert.True(t, latest.Add(time.Second).Equal(got.latest), "a fraction is rounded up")
+	_, _, err = ring.newDeviceCode(iotest.ErrReader(errors.New("no entropy")), latest, possession{})
 	assert.ErrorContains(t, err, "no entropy")
+}
+
+// A code that is bound cannot be made into one that is not.
+func TestDeviceCodeKeepsItsBinding(t *testing.T) {
+	ring := testRing(t, 1)
+	random := make([]byte, deviceCodeRandom)
+	bound, _, err := ring.newDeviceCode(bytes.NewReader(random), t0, possession{challenge: challenge{1}})
+	require.NoError(t, err)
+	raw, err := base64.RawURLEncoding.DecodeString(bound)
+	require.NoError(t, err)
+	_, ok := ring.openDeviceCode(base64.RawURLEncoding.EncodeToString(append(raw[:deviceCodeBare:deviceCodeBare], raw[deviceCodeBound:]...)))
+	assert.False(t, ok)
+}
+
+// Nobody sees by two codes that they are bound to the same key.
+func TestBindingsDiffer(t *testing.T) {
+	ring, random := testRing(t, 1), rand.NewChaCha8([32]byte{})
+	var bindings [2]string
+	for i := range bindings {
+		code, _, err := ring.newDeviceCode(random, t0, possession{key: Key{KeyDPoP, "thumb"}})
+		require.NoError(t, err)
+		bindings[i] = code[deviceCodeBare/3*4:][:bindingBytes/3*4]
+	}
+	assert.NotEqual(t, bindings[0], bindings[1])
 }
 
 func FuzzDeviceCode(f *testing.F) {
 	ring := testRing(f, 1, 2)
-	code, digest, err := ring.newDeviceCode(rand.NewChaCha8([32]byte{}), t0)
-	require.NoError(f, err)
-	f.Add(code)
-	f.Add(code[1:])
-	f.Add(strings.Repeat("A", deviceCodeLength))
+	made := make(map[string]DeviceCodeDigest)
+	for _, h := range holders {
+		code, digest, err := ring.newDeviceCode(rand.NewChaCha8([32]byte{}), t0, h.holder)
+		require.NoError(f, err)
+		made[code] = digest
+		f.Add(code)
+		f.Add(code[1:])
+		f.Add(strings.Repeat("A", h.length))
+	}
 	f.Fuzz(func(t *testing.T, s string) {
-		got, latest, ok := ring.openDeviceCode(s)
-		require.Equal(t, s == code, ok, "only what was made is taken")
+		got, ok := ring.openDeviceCode(s)
+		digest, known := made[s]
+		require.Equal(t, known, ok, "only what was made is taken")
 		if ok {
-			require.Equal(t, digest, got)
-			require.True(t, latest.Equal(t0))
+			require.Equal(t, digest, got.digest)
+			require.True(t, got.latest.Equal(t0))
 		}
 	})
 }
@@ -231,12 +278,12 @@ func FuzzDeviceCode(f *testing.F) {
 // The first key makes, all verify, and one that was dropped does not.
 func TestKeyRotation(t *testing.T) {
 	old, both, fresh := testRing(t, 1), testRing(t, 2, 1), testRing(t, 2)
-	code, digest, err := old.newDeviceCode(rand.NewChaCha8([32]byte{}), t0)
+	code, digest, err := old.newDeviceCode(rand.NewChaCha8([32]byte{}), t0, possession{})
 	require.NoError(t, err)
-	got, _, ok := both.openDeviceCode(code)
+	got, ok := both.openDeviceCode(code)
 	assert.True(t, ok)
-	assert.Equal(t, digest, got)
-	_, _, ok = fresh.openDeviceCode(code)
+	assert.Equal(t, digest, got.digest)
+	_, ok = fresh.openDeviceCode(code)
 	assert.False(t, ok)
 
 	sealed := old.seal("p", at(time.Minute), []byte("content"))

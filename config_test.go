@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"math"
 	"net/http"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -76,9 +77,25 @@ func TestNewRefuses(t *testing.T) {
 		"as good as unlimited": {func(c *devicegrant.Config) {
 			c.Guessing.PerAddress.Burst, c.Guessing.PerAddress.Every = math.MaxInt, time.Minute
 		}, []string{"Guessing.PerAddress"}},
-		"no burst":       {func(c *devicegrant.Config) { c.Guessing.PerAddress = devicegrant.Limit{Every: time.Second} }, []string{"Guessing.PerAddress", "Burst"}},
-		"no refill":      {func(c *devicegrant.Config) { c.Guessing.Global = devicegrant.Limit{Burst: 1} }, []string{"Guessing.Global: Burst must be above zero, and Every"}},
-		"negative bound": {func(c *devicegrant.Config) { c.Guessing.MaxAddressChance = -1 }, []string{"MaxAddressChance"}},
+		"no burst":  {func(c *devicegrant.Config) { c.Guessing.PerAddress = devicegrant.Limit{Every: time.Second} }, []string{"Guessing.PerAddress", "Burst"}},
+		"no refill": {func(c *devicegrant.Config) { c.Guessing.Global = devicegrant.Limit{Burst: 1} }, []string{"Guessing.Global: Burst must be above zero, and Every"}},
+		"burst for ever": {issuance(func(i *devicegrant.Issuance) {
+			i.PerClient.Rate = devicegrant.Limit{Burst: math.MaxInt, Every: time.Second}
+		}), []string{"Issuance.PerClient", "Rate.Burst"}},
+		"client without a rate":  {issuance(func(i *devicegrant.Issuance) { i.PerClient.Rate.Burst = 1 }), []string{"Issuance.PerClient", "Rate.Every"}},
+		"less than none pending": {issuance(func(i *devicegrant.Issuance) { i.PerAddress.Pending = -1 }), []string{"Issuance.PerAddress", "Pending"}},
+		"a network's quota": {issuance(func(i *devicegrant.Issuance) {
+			i.Networks = map[netip.Prefix]devicegrant.Quota{netip.MustParsePrefix("10.0.0.0/8"): {Pending: -1}}
+		}), []string{"Issuance.Networks[10.0.0.0/8]", "Pending"}},
+		"an address for a network": {issuance(func(i *devicegrant.Issuance) {
+			i.Networks = map[netip.Prefix]devicegrant.Quota{netip.MustParsePrefix("10.0.0.1/8"): {}}
+		}), []string{"Issuance.Networks", "10.0.0.1/8", "Masked"}},
+		"an IPv4 network as IPv6": {issuance(func(i *devicegrant.Issuance) {
+			i.Networks = map[netip.Prefix]devicegrant.Quota{netip.MustParsePrefix("::ffff:10.0.0.0/104"): {}}
+		}), []string{"Issuance.Networks"}},
+		"no network":       {issuance(func(i *devicegrant.Issuance) { i.Networks = map[netip.Prefix]devicegrant.Quota{{}: {}} }), []string{"Issuance.Networks"}},
+		"no unknown codes": {issuance(func(i *devicegrant.Issuance) { i.UnknownCodes.Every = time.Second }), []string{"Issuance.UnknownCodes"}},
+		"negative bound":   {func(c *devicegrant.Config) { c.Guessing.MaxAddressChance = -1 }, []string{"MaxAddressChance"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := validConfig()
@@ -90,6 +107,10 @@ func TestNewRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+func issuance(change func(*devicegrant.Issuance)) func(*devicegrant.Config) {
+	return func(c *devicegrant.Config) { change(&c.Issuance) }
 }
 
 func userCode(alphabet string, length int) func(*devicegrant.Config) {

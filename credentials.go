@@ -51,7 +51,7 @@ func (c Credentials) Parameter(name string) string { return c.form.get(name) }
 // the header. Basic with an empty password is a public client: some OAuth clients
 // send it for want of a secret, with or without a client_id in the body.
 func ClientCredentials(r *http.Request) (Credentials, error) {
-	f, err := formOf(r.PostForm)
+	f, err := formOf(r.PostForm, paramResource)
 	if err != nil {
 		return Credentials{}, err
 	}

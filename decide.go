@@ -45,8 +45,14 @@ type Review struct {
 	UserCode string
 	// Client is who asks, as Config.Client describes it.
 	Client Client
-	// Scopes are what is asked for.
+	// Scopes are what is asked for. With Config.NarrowScopes, the person can leave out
+	// those that are not among Client.RequiredScopes.
 	Scopes []string
+	// Resources are where the tokens are to be used (RFC 8707).
+	Resources []string
+	// AuthorizationDetails is the JSON array that the device sent (RFC 9396); empty if it
+	// sent none. The person has to be shown what is in it.
+	AuthorizationDetails string
 	// Device is where the request came from, and DevicePlace where that is, as
 	// Config.Place says it.
 	Device      Device
@@ -69,6 +75,9 @@ type Approval struct {
 	// Confirmed is that the person said that the code is shown on their own device.
 	// Config.ConfirmCode demands it.
 	Confirmed bool
+	// Scopes are which of Review.Scopes the person allows; Client.RequiredScopes come on
+	// top. Nil is all of them, and without Config.NarrowScopes it has to be nil.
+	Scopes []string
 }
 
 // Lookup returns the request that a user code stands for, for the person to
@@ -120,7 +129,7 @@ func (s *Server) admit(ctx context.Context, now time.Time, by Person) (guess, er
 	case err != nil:
 		return guess{}, err // Who asked has gone.
 	case wait > 0:
-		s.raise(ctx, Event{Type: EventTooManyGuesses, Subject: by.Subject})
+		s.raise(ctx, Event{Type: EventTooManyGuesses, Subject: by.Subject, Addr: by.Addr})
 		return guess{}, &TooManyGuessesError{RetryAfter: wait}
 	}
 	return admitted, nil
@@ -136,7 +145,7 @@ func (s *Server) settle(ctx context.Context, now time.Time, g guess, end error, 
 		return
 	}
 	if errors.Is(end, ErrUserCode) {
-		s.raise(ctx, Event{Type: EventWrongUserCode, Subject: by.Subject})
+		s.raise(ctx, Event{Type: EventWrongUserCode, Subject: by.Subject, Addr: by.Addr})
 	}
 	s.raisePressure(ctx, now, g.used(now))
 }
@@ -178,7 +187,8 @@ func (s *Server) enter(ctx context.Context, now time.Time, code string, by Perso
 }
 
 func (s *Server) raiseEntered(ctx context.Context, g *Grant, outcome error, by Person) {
-	e := Event{Type: EventReviewed, Grant: g.ID, ClientID: g.ClientID, Subject: by.Subject}
+	e := grantEvent(EventReviewed, g, nil)
+	e.Subject, e.Addr = by.Subject, by.Addr
 	if outcome != nil {
 		e.Type = EventOtherSession
 	}
@@ -231,13 +241,15 @@ func (s *Server) describe(ctx context.Context, g *Grant, by Person) (*Review, er
 		return nil, err
 	}
 	r := &Review{
-		Client:      client,
-		Scopes:      strings.Fields(g.Scope),
-		Device:      g.Device,
-		DevicePlace: s.place(ctx, g.Device.Addr),
-		Place:       s.place(ctx, by.Addr),
-		CreatedAt:   g.CreatedAt,
-		ExpiresAt:   g.ExpiresAt,
+		Client:               client,
+		Scopes:               strings.Fields(g.Scope),
+		Resources:            strings.Fields(g.Resource),
+		AuthorizationDetails: g.AuthorizationDetails,
+		Device:               g.Device,
+		DevicePlace:          s.place(ctx, g.Device.Addr),
+		Place:                s.place(ctx, by.Addr),
+		CreatedAt:            g.CreatedAt,
+		ExpiresAt:            g.ExpiresAt,
 	}
 	r.Elsewhere = elsewhere(g.Device.Addr, by.Addr, r.DevicePlace, r.Place)
 	r.Warned, err = s.assess(ctx, g, r, by)
@@ -279,18 +291,40 @@ type ticket struct {
 // session.
 //
 // It returns ErrTicket, ErrUserCode when the request has expired, ErrDecided when it
-// was decided before, ErrUnconfirmed, or ErrRefused when Config.Risk says so; then
-// nothing has changed. Any other error means that the Store or a callback failed.
+// was decided before, ErrUnconfirmed, ErrNoScope, or ErrRefused when Config.Risk says
+// so; then nothing has changed. Any other error means that the Store or a callback
+// failed.
 func (s *Server) Approve(ctx context.Context, ticket string, by Person, approval Approval) error {
 	if s.cfg.ConfirmCode && !approval.Confirmed {
 		return ErrUnconfirmed
 	}
-	return s.decide(ctx, ticket, by, EventApproved, Grant.approve)
+	if approval.Scopes != nil && !s.cfg.NarrowScopes {
+		return errors.New("devicegrant: Approval.Scopes is set; set Config.NarrowScopes too, or leave it nil")
+	}
+	return s.decide(ctx, ticket, by, EventApproved, func(g Grant, subject string, now time.Time) (Grant, error) {
+		scope, err := s.allowed(ctx, g, approval)
+		if err != nil {
+			return g, err
+		}
+		return g.approve(subject, scope, now)
+	})
+}
+
+// allowed returns the scope that is left of what a grant asks for.
+func (s *Server) allowed(ctx context.Context, g Grant, approval Approval) (string, error) {
+	if approval.Scopes == nil {
+		return g.Scope, nil
+	}
+	client, err := s.cfg.Client(ctx, g.ClientID)
+	if err != nil {
+		return "", err
+	}
+	return g.narrow(approval.Scopes, client.RequiredScopes), nil
 }
 
 // Deny records that the person refuses the request they were shown. The device is
 // told access_denied (RFC 8628 section 3.5). Errors are those of Approve, but for
-// ErrUnconfirmed and ErrRefused.
+// ErrUnconfirmed, ErrNoScope and ErrRefused.
 func (s *Server) Deny(ctx context.Context, ticket string, by Person) error {
 	return s.decide(ctx, ticket, by, EventDenied, Grant.deny)
 }
@@ -330,10 +364,15 @@ func (s *Server) decide(ctx context.Context, sealed string, by Person, event Eve
 		if errors.Is(err, ErrConflict) {
 			continue // Decided, or entered in another session.
 		}
-		if err == nil {
+		switch {
+		case err != nil:
+			return err
+		case event == EventApproved:
 			s.raise(ctx, grantEvent(event, &decided, nil))
+		default:
+			s.ended(ctx, event, &decided)
 		}
-		return err
+		return nil
 	}
 	return ErrConflict
 }

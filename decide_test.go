@@ -229,7 +229,7 @@ func TestRisk(t *testing.T) {
 		r := f.review(a.UserCode, person)
 		assert.True(t, r.Warned)
 		assert.Equal(t, devicegrant.Situation{
-			Client: tv, Scopes: []string{"openid"},
+			Client: tv, Scopes: []string{"openid"}, Resources: []string{},
 			Device: device, DevicePlace: "at " + addrHome6.String(),
 			Person: person, Place: "at " + addrHome.String(), Elsewhere: true,
 			Entered: 1, CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, ConfirmCode: true,

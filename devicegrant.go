@@ -100,6 +100,30 @@ type Config struct {
 	// everybody is asked.
 	Risk func(ctx context.Context, s Situation) (Verdict, error)
 
+	// ProvenKey returns the key that a request to either endpoint proves to hold, by a
+	// DPoP proof (RFC 9449; see the module dpop) or by mutual TLS (RFC 8705; see
+	// [CertificateKey]); the zero Key if it proves none. It may set headers of the answer,
+	// such as DPoP-Nonce, but must not write to w. The body of r has been read. A key of
+	// the device authorization request is demanded of every poll. When nil, no key is
+	// known.
+	ProvenKey func(w http.ResponseWriter, r *http.Request) (Key, error)
+
+	// Policy decides what a device gets: lifetime, interval, scope, and what it has to
+	// prove. When nil, everything is as Client and Config say.
+	Policy Policy
+
+	// Issuance limits how many grants are created.
+	Issuance Issuance
+
+	// AllowedOrigin reports whether any client has an origin (see Client.Origins), for
+	// browsers to ask whether pages there may use the two endpoints (CORS). When nil, none
+	// may.
+	AllowedOrigin func(ctx context.Context, origin string) bool
+
+	// NarrowScopes lets people untick scopes that they do not want to allow, but for
+	// Client.RequiredScopes.
+	NarrowScopes bool
+
 	// ConfirmCode demands that the person ticks that the code is shown on their own
 	// device before they can allow anything.
 	ConfirmCode bool
@@ -168,6 +192,28 @@ type Client struct {
 	Scopes []string
 	// DefaultScopes are used when the client asks for none (RFC 6749 section 3.3).
 	DefaultScopes []string
+	// RequiredScopes are those of the Scopes that a person cannot untick, with
+	// Config.NarrowScopes.
+	RequiredScopes []string
+	// Resources are the resources that the client may ask for tokens for, each exactly as
+	// it is sent (RFC 8707). Asking for any other is invalid_target.
+	Resources []string
+	// AuthorizationDetailsTypes are the types of authorization_details that the client
+	// may ask for (RFC 9396 section 10). Asking for any other is
+	// invalid_authorization_details. What else is in them, Config.Policy can check.
+	AuthorizationDetailsTypes []string
+	// RequireChallenge demands a code challenge (RFC 7636), and RequireKey a key (see
+	// Config.ProvenKey), of every device authorization request.
+	RequireChallenge, RequireKey bool
+	// Lifetime and Interval replace those of Config, in whole seconds; zero leaves them.
+	Lifetime, Interval time.Duration
+	// Quota replaces Config.Issuance.PerClient for this client, and AddressQuota the
+	// quota of every address for its requests, which are then counted apart from those of
+	// other clients. Zero leaves them.
+	Quota, AddressQuota Quota
+	// Origins are the web origins, such as https://tv.example.com, whose pages may use the
+	// two endpoints as this client. See Config.AllowedOrigin.
+	Origins []string
 	// NoCompleteURI leaves verification_uri_complete out, so that the person has to
 	// type the code (RFC 8628 section 3.3.1).
 	NoCompleteURI bool
@@ -189,6 +235,7 @@ type Server struct {
 	redeemer Redeemer // the Store, if it is one
 	sending  sync.Map // device codes whose answer is being sent by this process
 
+	issuance  *issuance
 	guesses   *guesses
 	pressured atomic.Int64 // when EventGuessPressure was raised last, in microseconds
 
@@ -208,7 +255,7 @@ func New(cfg Config) (*Server, error) {
 	cfg = cfg.withDefaults()
 	keys, keyErr := newKeyring(cfg.Keys)
 	uri, uriErr := parseVerificationURI(cfg.VerificationURI)
-	pages, pageErr := newPages(cfg.Page, uri.RequestURI(), cfg.UserCode)
+	pages, pageErr := newPages(cfg.Page, uri.RequestURI(), cfg.UserCode, cfg.NarrowScopes)
 	if err := errors.Join(cfg.validate(), keyErr, uriErr, pageErr); err != nil {
 		return nil, fmt.Errorf("devicegrant: invalid Config:\n%w", err)
 	}
@@ -218,6 +265,7 @@ func New(cfg Config) (*Server, error) {
 		cfg:         cfg,
 		keys:        keys,
 		redeemer:    redeemer,
+		issuance:    newIssuance(cfg.Issuance, cfg.Lifetime),
 		guesses:     newGuesses(cfg.Guessing, cfg.Lifetime, cfg.Store),
 		pages:       pages,
 		cookie:      cookieName(uri),
@@ -258,6 +306,7 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.Default()
 	}
 	c.Guessing = c.Guessing.withDefaults(c.Lifetime)
+	c.Issuance = c.Issuance.withDefaults()
 	return c
 }
 
@@ -276,21 +325,11 @@ func (c Config) validate() error {
 			errs = append(errs, fmt.Errorf("%s is required; set it", required.name))
 		}
 	}
-	for _, sent := range []struct {
-		name string
-		d    time.Duration
-	}{{"Lifetime", c.Lifetime}, {"Interval", c.Interval}} {
-		if sent.d < time.Second || sent.d%time.Second != 0 {
-			errs = append(errs, fmt.Errorf("%s is %v; set it to whole seconds, at least one", sent.name, sent.d))
-		}
-	}
-	if c.Lifetime < c.Interval {
-		errs = append(errs, fmt.Errorf("Lifetime (%v) is shorter than Interval (%v); no device could poll twice", c.Lifetime, c.Interval))
-	}
+	errs = append(errs, checkTimes(c.Lifetime, c.Interval))
 	if c.ClaimTimeout < time.Second {
 		errs = append(errs, fmt.Errorf("ClaimTimeout is %v; set it to a second or more", c.ClaimTimeout))
 	}
-	return errors.Join(append(errs, c.validateCodes())...)
+	return errors.Join(append(errs, c.validateCodes(), c.Issuance.validate())...)
 }
 
 // validateCodes checks that user codes are well-formed and cannot be guessed.

@@ -53,6 +53,17 @@ var (
 	ErrAccessDenied         = fixedError("access_denied")
 	ErrExpiredToken         = fixedError("expired_token")
 
+	// RFC 8707 section 2: a resource that the client may not ask for, or that is none.
+	ErrInvalidTarget = fixedError("invalid_target")
+
+	// RFC 9396 section 5: authorization_details that the client may not ask for, or that
+	// are malformed.
+	ErrInvalidAuthorizationDetails = fixedError("invalid_authorization_details")
+
+	// Sent with status 429 by [Issuance]; no RFC has a code for it. A poll is told
+	// slow_down where a callback returns it, for clients give up on anything else.
+	ErrTooManyRequests = fixedError("too_many_requests")
+
 	// RFC 6749 section 4.1.2.1. Sent with status 503 to a device authorization
 	// request that cannot be served now. A poll, which would end there, is told
 	// slow_down instead, also where a callback returns it.
@@ -76,6 +87,9 @@ var (
 	// ErrUnconfirmed: Config.ConfirmCode demands that the person confirms that the
 	// code is on their device, and they did not.
 	ErrUnconfirmed = errors.New("devicegrant: the code was not confirmed to be on the device")
+	// ErrNoScope: the person unticked every scope that they could, and none is left to
+	// allow. Nothing changed; what they mean is Deny.
+	ErrNoScope = errors.New("devicegrant: no scope is left to allow")
 	// ErrRefused: Config.Risk refused the request.
 	ErrRefused = errors.New("devicegrant: request was refused as too risky")
 )
@@ -175,6 +189,8 @@ func (e *Error) status() int {
 	switch e.Code {
 	case ErrInvalidClient.Code:
 		return http.StatusUnauthorized
+	case ErrTooManyRequests.Code:
+		return http.StatusTooManyRequests
 	case ErrTemporarilyUnavailable.Code:
 		return http.StatusServiceUnavailable
 	default:

@@ -43,7 +43,9 @@ func (s *mapStore) Create(_ context.Context, g *devicegrant.Grant) error {
 	if _, taken := s.grants[g.DeviceCode]; taken {
 		return errors.New("device code is stored already")
 	}
-	s.grants[g.DeviceCode] = *g
+	stored := *g
+	stored.Key = devicegrant.Key{}
+	s.grants[g.DeviceCode] = stored
 	return nil
 }
 
@@ -87,7 +89,7 @@ func (s *mapStore) Swap(_ context.Context, g *devicegrant.Grant) error {
 		return devicegrant.ErrConflict
 	}
 	stored.UserCode, stored.State, stored.Subject, stored.ExpiresAt = g.UserCode, g.State, g.Subject, g.ExpiresAt
-	stored.Session, stored.Entered = g.Session, g.Entered
+	stored.Scope, stored.Session, stored.Entered = g.Scope, g.Session, g.Entered
 	stored.Version++
 	s.grants[g.DeviceCode] = stored
 	return nil
@@ -129,7 +131,7 @@ func ExampleStore() {
 		log.Fatal(err)
 	}
 	fmt.Println(grant.Deny(ctx, review.Ticket, alice))
-	_, err = grant.Poll(ctx, "tv", device.DeviceCode)
+	_, err = grant.Poll(ctx, devicegrant.PollRequest{ClientID: "tv", DeviceCode: device.DeviceCode})
 	fmt.Println(err)
 	// Output:
 	// <nil>

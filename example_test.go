@@ -110,7 +110,7 @@ func ExampleServer_Lookup() {
 	if err := grant.Approve(ctx, review.Ticket, alice, devicegrant.Approval{}); err != nil {
 		log.Fatal(err) // ErrTicket, ErrDecided, ErrUserCode, ErrUnconfirmed or ErrRefused
 	}
-	token, err := grant.Poll(ctx, "tv", device.DeviceCode) // The device polls.
+	token, err := grant.Poll(ctx, devicegrant.PollRequest{ClientID: "tv", DeviceCode: device.DeviceCode}) // The device polls.
 	if err != nil {
 		log.Fatal(err)
 	}

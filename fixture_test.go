@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -47,6 +48,9 @@ var (
 	bob   = devicegrant.Person{Subject: "bob", Session: "laptop"}
 )
 
+// plenty is for what is not about limits on issuing.
+var plenty = devicegrant.Quota{Rate: devicegrant.Limit{Burst: 1 << 30, Every: time.Microsecond}, Pending: 1 << 30}
+
 // newFixture makes a server on a memstore; change, when not nil, adapts the Config.
 func newFixture(t testing.TB, change func(*devicegrant.Config)) *fixture {
 	f := &fixture{t: t, mux: http.NewServeMux()}
@@ -61,6 +65,7 @@ func newFixture(t testing.TB, change func(*devicegrant.Config)) *fixture {
 		},
 		SignedIn:   signedIn,
 		IssueToken: f.issueToken,
+		Issuance:   devicegrant.Issuance{PerClient: plenty, PerAddress: plenty},
 		OnEvent:    f.record,
 		Logger:     slog.New(slog.NewTextHandler(f, nil)),
 	}
@@ -182,7 +187,7 @@ func (f *fixture) deny(a *devicegrant.Authorization) {
 }
 
 func (f *fixture) poll(a *devicegrant.Authorization) (*devicegrant.Token, error) {
-	return f.Poll(f.t.Context(), "tv", a.DeviceCode)
+	return f.Poll(f.t.Context(), devicegrant.PollRequest{ClientID: "tv", DeviceCode: a.DeviceCode})
 }
 
 // requirePoll polls and requires the error, or a token if there is none.

@@ -6,20 +6,29 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 )
 
 const (
 	maxBody       = 64 << 10 // bytes of a request's body
-	maxParameters = 100      // parameters in it
+	maxParameters = 100      // different parameters in it
+	maxRepeats    = 1000     // values of the one that may be repeated
 )
 
+// paramResource is the one parameter of OAuth requests that may be repeated (RFC 8707
+// section 2).
+const paramResource = "resource"
+
 // form is the parameters of one request. Repeated parameters have been refused
-// already (RFC 6749 section 3.2), so that each has one value. It is reused; its
-// strings are not.
+// already (RFC 6749 section 3.2), so that each has one value, but for one that its
+// reader names. It is reused; its strings are not.
 type form struct {
 	names, values []string
+
+	repeatable string
+	repeated   []string // its values
 }
 
 var (
@@ -33,9 +42,12 @@ type body struct {
 	limited io.LimitedReader
 }
 
-// get returns a parameter's value; one that is absent is empty, and one that was
-// sent empty counts as absent (RFC 6749 section 3.2).
+// get returns a parameter's value, the first if there are several; one that is absent
+// is empty, and one that was sent empty counts as absent (RFC 6749 section 3.2).
 func (f *form) get(name string) string {
+	if name == f.repeatable && len(f.repeated) > 0 {
+		return f.repeated[0]
+	}
 	for i, n := range f.names {
 		if n == name {
 			return f.values[i]
@@ -44,7 +56,20 @@ func (f *form) get(name string) string {
 	return ""
 }
 
+// all returns the values of a parameter in the order they were sent, without those
+// that are empty.
+func (f *form) all(name string) []string {
+	values := []string{f.get(name)}
+	if name == f.repeatable {
+		values = slices.Clone(f.repeated)
+	}
+	return slices.DeleteFunc(values, func(value string) bool { return value == "" })
+}
+
 func (f *form) add(name, value string) error {
+	if name == f.repeatable {
+		return f.repeat(value)
+	}
 	for _, n := range f.names {
 		if n == name {
 			return ErrInvalidRequest.Describe("a parameter is repeated")
@@ -57,22 +82,38 @@ func (f *form) add(name, value string) error {
 	return nil
 }
 
+func (f *form) repeat(value string) error {
+	if len(f.repeated) == maxRepeats {
+		return ErrInvalidRequest.Describe("a parameter is repeated more than %d times", maxRepeats)
+	}
+	f.repeated = append(f.repeated, value)
+	return nil
+}
+
+// newForm returns an empty form in which one parameter may be repeated.
+func newForm(repeatable string) *form {
+	f := formPool.Get().(*form)
+	f.repeatable = repeatable
+	return f
+}
+
 func (f *form) free() {
 	clear(f.names)
 	clear(f.values)
-	f.names, f.values = f.names[:0], f.values[:0]
+	clear(f.repeated)
+	f.names, f.values, f.repeated = f.names[:0], f.values[:0], f.repeated[:0]
 	formPool.Put(f)
 }
 
-// readForm reads the parameters of a request's body; what is in the URL does not
-// count. A form that the host has parsed already is taken as it is. The caller
-// frees the form.
-func readForm(r *http.Request) (*form, error) {
+// readForm reads the parameters of a request's body, of which one may be repeated; what
+// is in the URL does not count. A form that the host has parsed already is taken as it
+// is. The caller frees the form.
+func readForm(r *http.Request, repeatable string) (*form, error) {
 	if !isForm(r) {
 		return nil, ErrInvalidRequest.Describe("the content type must be application/x-www-form-urlencoded")
 	}
 	if r.PostForm != nil {
-		return formOf(r.PostForm)
+		return formOf(r.PostForm, repeatable)
 	}
 	b := bodyPool.Get().(*body)
 	defer bodyPool.Put(b)
@@ -83,7 +124,7 @@ func readForm(r *http.Request) (*form, error) {
 	if !complete {
 		return nil, errBodyTooLarge
 	}
-	return parseForm(b.String())
+	return parseForm(b.String(), repeatable)
 }
 
 var (
@@ -117,8 +158,8 @@ func isForm(r *http.Request) bool {
 	return strings.EqualFold(strings.TrimSpace(mediaType), "application/x-www-form-urlencoded")
 }
 
-func formOf(values url.Values) (*form, error) {
-	f := formPool.Get().(*form)
+func formOf(values url.Values, repeatable string) (*form, error) {
+	f := newForm(repeatable)
 	for name, list := range values {
 		for _, value := range list {
 			if err := f.add(name, value); err != nil {
@@ -130,10 +171,10 @@ func formOf(values url.Values) (*form, error) {
 	return f, nil
 }
 
-// parseForm splits a body into parameters. Those that need no decoding share the
-// body's memory.
-func parseForm(body string) (*form, error) {
-	f := formPool.Get().(*form)
+// parseForm splits a body into parameters, of which one may be repeated. Those that
+// need no decoding share the body's memory.
+func parseForm(body, repeatable string) (*form, error) {
+	f := newForm(repeatable)
 	for body != "" {
 		var pair string
 		pair, body, _ = strings.Cut(body, "&")

@@ -275,7 +275,7 @@ func TestOtherClient(t *testing.T) {
 	now := time.Now()
 	for i := range 10 {
 		f.SetClock(func() time.Time { return now.Add(time.Duration(i) * 200 * time.Millisecond) })
-		_, err := f.Poll(t.Context(), "cli", a.DeviceCode)
+		_, err := f.Poll(t.Context(), devicegrant.PollRequest{ClientID: "cli", DeviceCode: a.DeviceCode})
 		require.ErrorIs(t, err, devicegrant.ErrInvalidGrant)
 	}
 	events := f.raised(devicegrant.EventOtherClient)
@@ -286,7 +286,7 @@ func TestOtherClient(t *testing.T) {
 	f.SetClock(func() time.Time { return now.Add(5 * time.Second) })
 	f.requirePoll(a, devicegrant.ErrAuthorizationPending) // The owner was not made early.
 	f.approve(a)
-	_, err := f.Poll(t.Context(), "cli", a.DeviceCode)
+	_, err := f.Poll(t.Context(), devicegrant.PollRequest{ClientID: "cli", DeviceCode: a.DeviceCode})
 	require.ErrorIs(t, err, devicegrant.ErrInvalidGrant)
 	f.requirePoll(a, nil)
 }
@@ -411,7 +411,7 @@ func TestUnencodableExtra(t *testing.T) {
 	a := f.authorize()
 	f.approve(a)
 	w := f.post("/token", grantType+"&client_id=tv&device_code="+a.DeviceCode)
-	assert.JSONEq(t, `{"access_token":"a","token_type":"Bearer"}`, w.Body.String())
+	assert.JSONEq(t, `{"access_token":"a","token_type":"Bearer","scope":"openid profile"}`, w.Body.String())
 	assert.Contains(t, f.logged(), "cannot be encoded")
 	f.requirePoll(a, devicegrant.ErrInvalidGrant)
 }
@@ -443,7 +443,7 @@ func TestDeviceHangsUpWhileIssuing(t *testing.T) {
 		hangUp()
 		return nil, context.Cause(ctx)
 	}
-	_, err := f.Poll(ctx, "tv", a.DeviceCode)
+	_, err := f.Poll(ctx, devicegrant.PollRequest{ClientID: "tv", DeviceCode: a.DeviceCode})
 	require.ErrorIs(t, err, devicegrant.ErrSlowDown)
 	f.issue = nil
 	f.requirePoll(a, nil)
@@ -462,7 +462,7 @@ func TestDeviceHangsUpWhileClaiming(t *testing.T) {
 		}
 	}
 	f.issue = func(ctx context.Context, _ *devicegrant.Grant) (*devicegrant.Token, error) { return nil, ctx.Err() }
-	_, err := f.Poll(ctx, "tv", a.DeviceCode)
+	_, err := f.Poll(ctx, devicegrant.PollRequest{ClientID: "tv", DeviceCode: a.DeviceCode})
 	require.ErrorIs(t, err, devicegrant.ErrSlowDown)
 	f.issue = nil
 	f.requirePoll(a, nil)
@@ -567,7 +567,7 @@ func TestForgedCodesDoNotReachTheStore(t *testing.T) {
 		calls := 0
 		store.Before = func(storetest.Op, int) { calls++ }
 		for _, code := range []string{other.DeviceCode, "", "x", strings.Repeat("A", 64), a.DeviceCode[:63] + "%", a.DeviceCode + "A"} {
-			_, err := f.Poll(t.Context(), "tv", code)
+			_, err := f.Poll(t.Context(), devicegrant.PollRequest{ClientID: "tv", DeviceCode: code})
 			require.ErrorIs(t, err, devicegrant.ErrInvalidGrant)
 		}
 		time.Sleep(a.ExpiresIn + 5*devicegrant.MaxInterval)

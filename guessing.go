@@ -125,10 +125,16 @@ func (g Guessing) bears(c GuessChances) bool {
 	return c.PerAddress <= g.MaxAddressChance && c.GlobalHits <= g.MaxGlobalHits
 }
 
-// length returns how long a new code must be while live grants are.
-func (g Guessing) length(f UserCodeFormat, lifetime time.Duration, live int) int {
+// length returns how long a new code must be that lives for the duration while live
+// grants are. In each lifetime begun of it, as much can be guessed as in one.
+func (g Guessing) length(f UserCodeFormat, lifetime, lives time.Duration, live int) int {
+	lifetimes := max(1, math.Ceil(float64(lives)/float64(lifetime)))
+	bears := func(n int) bool {
+		c := g.chances(f, n, lifetime, live)
+		return g.bears(GuessChances{c.PerAddress * lifetimes, c.GlobalHits * lifetimes})
+	}
 	n := f.Length
-	for n < maxUserCodeLength && !g.bears(g.chances(f, n, lifetime, live)) {
+	for n < maxUserCodeLength && !bears(n) {
 		n++
 	}
 	return n
@@ -143,9 +149,9 @@ func (g Guessing) check(f UserCodeFormat, lifetime time.Duration) error {
 	if c.PerAddress > g.MaxAddressChance {
 		return fmt.Errorf("user codes are too easy to guess: one address may try %.0f in a lifetime of %v and finds a given code with chance %.2g, above Guessing.MaxAddressChance %.2g; "+
 			"set UserCode.Length to %d or more, or lower Guessing.PerAddress or Lifetime",
-			g.perAddress(lifetime), lifetime, c.PerAddress, g.MaxAddressChance, g.length(f, lifetime, g.MaxPending))
+			g.perAddress(lifetime), lifetime, c.PerAddress, g.MaxAddressChance, g.length(f, lifetime, lifetime, g.MaxPending))
 	}
 	return fmt.Errorf("user codes are too easy to guess: %.0f guesses admitted in a lifetime of %v against %d live codes find %.2g of them, above Guessing.MaxGlobalHits %.2g; "+
 		"set UserCode.Length to %d or more, or lower Guessing.Global, Guessing.MaxPending or Lifetime",
-		g.everybody(lifetime), lifetime, g.MaxPending, c.GlobalHits, g.MaxGlobalHits, g.length(f, lifetime, g.MaxPending))
+		g.everybody(lifetime), lifetime, g.MaxPending, c.GlobalHits, g.MaxGlobalHits, g.length(f, lifetime, lifetime, g.MaxPending))
 }

@@ -43,8 +43,8 @@ func newKeyring(secrets [][]byte) (keyring, error) {
 
 // newKey derives a key for each use, so that none can be turned against another.
 func newKey(secret []byte) (*key, error) {
-	var derived [3][]byte
-	for i, use := range [...]string{"device code", "user code", "ticket"} {
+	var derived [4][]byte
+	for i, use := range [...]string{"device code", "user code", "ticket", "binding"} {
 		var err error
 		if derived[i], err = hkdf.Key(sha256.New, secret, nil, "devicegrant "+use, minKeyBytes); err != nil {
 			return nil, err
@@ -55,7 +55,9 @@ func newKey(secret []byte) (*key, error) {
 		return nil, err
 	}
 	k := &key{user: derived[1]}
-	k.device.New = func() any { return &tagger{hmac: hmac.New(sha256.New, derived[0])} }
+	k.device.New = func() any {
+		return &tagger{hmac: hmac.New(sha256.New, derived[0]), binder: hmac.New(sha256.New, derived[3])}
+	}
 	k.aead, err = cipher.NewGCMWithRandomNonce(block)
 	return k, err
 }

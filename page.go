@@ -6,12 +6,14 @@ import (
 	"crypto/sha256"
 	_ "embed" // The page's template, style and script.
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -33,6 +35,10 @@ type Page struct {
 	// Scope says in words what a scope permits, in the page's language. When it is
 	// nil or returns nothing, the scope itself is shown.
 	Scope func(scope, language string) string
+	// Detail says in words what one of the authorization_details asks for (RFC 9396), in the
+	// page's language; detail is its JSON object. When it is nil or returns nothing, the
+	// object itself is shown.
+	Detail func(detail json.RawMessage, language string) string
 	// Logo is the URL of an image above the page's heading; empty shows none. It is
 	// a path on this origin, an https URL, or a data URL of an image.
 	Logo string
@@ -45,7 +51,8 @@ type Page struct {
 	// page's Content-Security-Policy permits it the style View.Style, the script
 	// Review.Script and the image View.Logo, each as it is. New refuses one that
 	// cannot show every page, or shows one without what it is for: the field user_code
-	// on the form; client, code and ticket on the review.
+	// on the form; client, code, ticket and everything that is asked for on the review, and
+	// with Config.NarrowScopes the fields scope and narrow.
 	Template *template.Template
 }
 
@@ -84,11 +91,20 @@ type FormView struct {
 // the value approve, deny or report, beside the field ticket.
 type ReviewView struct {
 	Ticket   string
-	UserCode string   // grouped as it is on the device
-	Client   string   // its name
-	Scopes   []string // in words, where there are any
-	Device   Side
-	Browser  Side
+	UserCode string // grouped as it is on the device
+	Client   string // its name
+	Scopes   []ScopeView
+	// Narrow is whether the person can untick scopes: each that is not Required has a
+	// checkbox named scope with the value ScopeView.Scope, which is ticked unless it is
+	// Unticked, and beside them is a field narrow with the value yes. A page that does not
+	// send that allows all of them.
+	Narrow bool
+	// Resources are where the tokens are to be used (RFC 8707). They are no links.
+	Resources []string
+	// Details are what is asked for beyond scopes (RFC 9396).
+	Details []DetailView
+	Device  Side
+	Browser Side
 	// Minutes is how long ago the device asked, rounded down; CreatedAt is when.
 	Minutes   int
 	CreatedAt time.Time
@@ -101,6 +117,14 @@ type ReviewView struct {
 	// the page is left and no form of it was sent off. It is empty otherwise.
 	DenyOnLeave bool
 	Script      template.JS
+}
+
+// ScopeView is one scope that is asked for.
+type ScopeView struct {
+	Scope    string
+	Text     string // in words, where there are any; or else as Scope
+	Required bool   // it cannot be unticked (Client.RequiredScopes)
+	Unticked bool   // the person did so before
 }
 
 // Side is where the device, or this browser, is. Whatever is not known is empty.
@@ -188,6 +212,7 @@ type pages struct {
 	cfg      Page
 	path     string
 	format   UserCodeFormat
+	narrow   bool // Config.NarrowScopes
 	template *template.Template
 	style    template.CSS
 	policy   string // Content-Security-Policy
@@ -196,8 +221,8 @@ type pages struct {
 
 // newPages checks the configuration of the page; its error says what to set. path
 // is where forms are posted.
-func newPages(cfg Page, path string, format UserCodeFormat) (*pages, error) {
-	p := &pages{cfg: cfg, path: path, format: format, template: pageTemplate}
+func newPages(cfg Page, path string, format UserCodeFormat, narrow bool) (*pages, error) {
+	p := &pages{cfg: cfg, path: path, format: format, narrow: narrow, template: pageTemplate}
 	// A browser reads every line break as \n, and hashes it so.
 	css := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(cmp.Or(cfg.CSS, pageCSS))
 	p.style = template.CSS(css) //nolint:gosec // The host's own style, or ours.
@@ -266,13 +291,19 @@ func hashSource(content string) string {
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
-// try shows every kind of page by the host's template.
-func (p *pages) try() error {
+// trials are the pages that try shows.
+func (p *pages) trials() []View {
 	side := Side{Name: "trial", Addr: "192.0.2.1", Place: "trial"}
 	review := ReviewView{Ticket: "trial-ticket", UserCode: "TRIAL-CODE", Client: "trial-client"}
 	full := review
-	full.Scopes, full.Device, full.Browser, full.Minutes = []string{"trial"}, side, side, 1
+	full.Device, full.Browser, full.Minutes, full.Narrow = side, side, 1, p.narrow
 	full.Elsewhere, full.Warned, full.Confirm, full.Unconfirmed, full.DenyOnLeave = true, true, true, true, true
+	full.Scopes = []ScopeView{
+		{Scope: "trial-choice", Text: "trial-words"}, {Scope: "trial-no", Text: "trial-unticked", Unticked: p.narrow},
+		{Scope: "trial-must", Text: "trial-needed", Required: true},
+	}
+	full.Resources = []string{"urn:trial-resource"}
+	full.Details = []DetailView{{Type: "trial-type", Text: "trial-detail", JSON: "{}"}, {Type: "trial-bare", JSON: `{"a":"trial-json"}`}}
 	views := []View{
 		{Form: &FormView{}},
 		{Form: &FormView{Typed: "TRIAL", Wrong: true}, Account: "trial", CanSwitch: true, Resume: "trial"},
@@ -282,10 +313,17 @@ func (p *pages) try() error {
 	for _, kind := range messageKinds {
 		views = append(views, View{Message: &MessageView{Kind: kind, Again: true, Wait: time.Minute}})
 	}
+	return views
+}
+
+// try shows every kind of page by the host's template.
+func (p *pages) try() error {
+	trial := *p
+	trial.cfg.Scope, trial.cfg.Detail = nil, nil // What is on trial has its own words.
 	var buf bytes.Buffer
-	for _, v := range views {
+	for _, v := range p.trials() {
 		buf.Reset()
-		p.complete(&v, &p.speeches.all[0])
+		trial.complete(&v, &p.speeches.all[0])
 		v.Style = "" // It names fields, too.
 		if err := p.template.Execute(&buf, v); err != nil {
 			return fmt.Errorf("Page.Template cannot show the page %q: %w", v.Heading, err)
@@ -301,15 +339,39 @@ func (p *pages) try() error {
 
 type shown struct{ name, value string }
 
-// mustShow returns what a page is no use without.
+// mustShow returns what a page is no use without, if it is on trial.
 func (v View) mustShow() []shown {
 	switch {
 	case v.Form != nil:
 		return []shown{{"the field user_code", "user_code"}}
 	case v.Review != nil:
-		return []shown{{".Review.Ticket", v.Review.Ticket}, {".Review.UserCode", v.Review.UserCode}, {".Review.Client", v.Review.Client}}
+		return v.Review.mustShow()
 	}
 	return nil
+}
+
+func (r *ReviewView) mustShow() []shown {
+	must := []shown{{".Review.Ticket", r.Ticket}, {".Review.UserCode", r.UserCode}, {".Review.Client", r.Client}}
+	for _, scope := range r.Scopes {
+		must = append(must, shown{"the Text of each of .Review.Scopes", scope.Text})
+		if r.Narrow && !scope.Required {
+			must = append(must, shown{"the field scope for each of .Review.Scopes that can be unticked", scope.Scope})
+		}
+	}
+	if r.Narrow {
+		must = append(must, shown{"the field narrow", "narrow"})
+	}
+	for _, resource := range r.Resources {
+		must = append(must, shown{".Review.Resources", resource})
+	}
+	for _, detail := range r.Details {
+		what := shown{"the Text of each of .Review.Details", detail.Text}
+		if detail.Text == "" {
+			what = shown{"the JSON of each of .Review.Details that has no Text", "trial-json"}
+		}
+		must = append(must, shown{"the Type of each of .Review.Details", detail.Type}, what)
+	}
+	return must
 }
 
 // language returns the language of the page that r gets, as a BCP 47 tag.
@@ -337,7 +399,8 @@ func (p *pages) complete(v *View, s *speech) {
 		v.Form, v.Heading, wrong = &form, t.FormTitle, form.Wrong
 	case v.Review != nil:
 		review := *v.Review
-		review.Scopes = p.scopes(review.Scopes, s.tag)
+		review.Scopes, review.Details = p.scopes(review.Scopes, s.tag), p.details(review.Details, s.tag)
+		review.Resources = visibly(review.Resources)
 		if review.DenyOnLeave {
 			review.Script = template.JS(pageJS) //nolint:gosec // Our own script.
 		}
@@ -355,16 +418,51 @@ func (p *pages) complete(v *View, s *speech) {
 }
 
 // scopes says in words what the scopes permit, where the host has words for it.
-func (p *pages) scopes(scopes []string, language string) []string {
-	if p.cfg.Scope == nil {
-		return scopes
+func (p *pages) scopes(scopes []ScopeView, language string) []ScopeView {
+	worded := slices.Clone(scopes)
+	for i, scope := range worded {
+		if p.cfg.Scope != nil {
+			worded[i].Text = p.cfg.Scope(scope.Scope, language)
+		}
+		worded[i].Text = cmp.Or(worded[i].Text, scope.Scope)
 	}
-	words := make([]string, len(scopes))
-	for i, scope := range scopes {
-		words[i] = cmp.Or(p.cfg.Scope(scope, language), scope)
-	}
-	return words
+	return worded
 }
+
+// details says in words what the details ask for, where the host has words for it, and
+// makes the rest readable.
+func (p *pages) details(details []DetailView, language string) []DetailView {
+	worded := slices.Clone(details)
+	for i, detail := range worded {
+		if p.cfg.Detail != nil {
+			worded[i].Text = p.cfg.Detail(json.RawMessage(detail.JSON), language)
+		}
+		worded[i].Type, worded[i].JSON = visible(detail.Type), readable(detail.JSON)
+	}
+	return worded
+}
+
+func visibly(texts []string) []string {
+	seen := slices.Clone(texts)
+	for i, text := range seen {
+		seen[i] = visible(text)
+	}
+	return seen
+}
+
+// LongDetails is whether Details take so much room that they should scroll by
+// themselves.
+func (r *ReviewView) LongDetails() bool {
+	lines := 0
+	for _, detail := range r.Details {
+		text := cmp.Or(detail.Text, detail.JSON)
+		lines += 2 + strings.Count(text, "\n") + len(text)/longLine
+	}
+	return lines > manyLines
+}
+
+// What is still to be read without scrolling by itself: a few details of the usual kind.
+const longLine, manyLines = 40, 60
 
 var pageBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 

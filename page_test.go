@@ -23,10 +23,13 @@ import (
 // fullReview is a review page with everything that there can be on it.
 func fullReview() *ReviewView {
 	return &ReviewView{
-		Ticket: "sealed", UserCode: "WDJB-MJHT", Client: "Television", Scopes: []string{"openid", "profile"},
+		Ticket: "sealed", UserCode: "WDJB-MJHT", Client: "Television",
+		Scopes:  []ScopeView{{Scope: "openid", Required: true}, {Scope: "profile"}, {Scope: "email", Unticked: true}},
 		Device:  Side{Name: "Living room TV", Addr: "2001:db8::17", Place: "Hamburg"},
 		Browser: Side{Name: "Firefox on Linux", Addr: "192.0.2.17", Place: "Oslo"},
 		Minutes: 4, CreatedAt: time.Date(2026, 11, 25, 15, 3, 7, 0, time.FixedZone("CET", 3600)),
+		Narrow: true, Resources: []string{"https://api.example.com/"},
+		Details:   []DetailView{{Type: "payment", JSON: `{"type":"payment","amount":12}`}},
 		Elsewhere: true, Warned: true, Confirm: true, Unconfirmed: true, DenyOnLeave: true,
 	}
 }
@@ -150,7 +153,7 @@ func TestPageForm(t *testing.T) {
 	v.CanSwitch = false
 	assert.NotContains(t, shownBy(t, p, "en", v).Body.String(), `value="switch"`)
 
-	p, err := newPages(Page{}, "/device?tenant=a", Digits)
+	p, err := newPages(Page{}, "/device?tenant=a", Digits, false)
 	require.NoError(t, err)
 	body = shownBy(t, p, "en", View{Form: &FormView{}}).Body.String()
 	assert.Contains(t, body, `inputmode="numeric"`)
@@ -180,11 +183,11 @@ func TestPageReview(t *testing.T) {
 	body = shownBy(t, p, "en", bare).Body.String()
 	assert.Contains(t, body, english.Warning)
 	assert.Contains(t, body, english.JustNow)
-	for _, not := range []string{english.Elsewhere, english.Warned, `name="confirm"`, `role="alert"`, "<script", english.Scopes, english.Browser, english.Unknown, "Error"} {
+	for _, not := range []string{english.Elsewhere, english.Warned, `name="confirm"`, `role="alert"`, "<script", english.Scopes, english.Resources, english.Details, english.Browser, english.Unknown, "Error"} {
 		assert.NotContains(t, body, not)
 	}
 
-	half := View{Review: &ReviewView{Browser: Side{Place: "Oslo"}, Scopes: []string{"openid", "profile"}}}
+	half := View{Review: &ReviewView{Browser: Side{Place: "Oslo"}, Scopes: []ScopeView{{Scope: "openid"}, {Scope: "profile"}}}}
 	body = shownBy(t, p, "de", half).Body.String()
 	assert.Contains(t, body, "nicht bekannt", "where the device is, beside where the browser is")
 	assert.Contains(t, body, "<bdi>Wissen, wer Sie sind</bdi>")
@@ -219,7 +222,7 @@ func TestPageEscapes(t *testing.T) {
 	v := View{Account: evil, CanSwitch: true, Resume: evil, Form: &FormView{Typed: evil, Wrong: true}}
 	p := mustPages(t, Page{LogoText: evil, Logo: "/x?" + evil, Scope: func(string, string) string { return evil }})
 	side := Side{Name: evil, Addr: evil, Place: evil}
-	review := &ReviewView{Ticket: evil, UserCode: evil, Client: evil, Scopes: []string{"a"}, Device: side, Browser: side}
+	review := &ReviewView{Ticket: evil, UserCode: evil, Client: evil, Scopes: []ScopeView{{Scope: "a"}}, Device: side, Browser: side}
 	for _, v := range []View{v, {Account: evil, CanSwitch: true, Review: review}} {
 		body := shownBy(t, p, "en", v).Body.String()
 		requireWellFormed(t, body)
@@ -309,14 +312,14 @@ func TestPageLogo(t *testing.T) {
 		"logo.svg", "//cdn.example.com/a.png", "http://example.com/a.png", "javascript:alert(1)", "data:text/html,x",
 		"https://", "https://example.com;script-src/a.png", "https://*/a.png", "https://user@/x", "https://[::1", "ftp://example.com/a.png", "\x00",
 	} {
-		_, err := newPages(Page{Logo: logo}, "/device", Base20)
+		_, err := newPages(Page{Logo: logo}, "/device", Base20, true)
 		assert.ErrorContains(t, err, "Page.Logo is", logo)
 	}
 }
 
 func TestPageCSSRefused(t *testing.T) {
 	for _, css := range []string{"a</STYLE><script>", "\xff", "a\x00"} {
-		_, err := newPages(Page{CSS: css}, "/device", Base20)
+		_, err := newPages(Page{CSS: css}, "/device", Base20, true)
 		assert.ErrorContains(t, err, "Page.CSS cannot be put into a page", "%q", css)
 	}
 }
@@ -331,7 +334,10 @@ func parse(t testing.TB, text string) *template.Template {
 const hostTemplate = `<title>{{.Title}}</title><style>{{.Style}}</style>
 {{with .Form}}<input name="user_code">{{end}}
 {{with .Review}}{{range $.Fill $.Text.Asks "client" .Client}}{{if .Value}}<i>{{.Text}}</i>{{else}}{{.Text}}{{end}}{{end}}
-{{.UserCode}}<input name="ticket" value="{{.Ticket}}">{{end}}
+{{.UserCode}}<input name="ticket" value="{{.Ticket}}">
+{{range .Scopes}}{{.Text}}{{if and $.Review.Narrow (not .Required)}}<input type="checkbox" name="scope" value="{{.Scope}}">{{end}}{{end}}
+{{if .Narrow}}<input name="narrow" value="yes">{{end}}{{range .Resources}}{{.}}{{end}}
+{{range .Details}}{{.Type}}{{or .Text .JSON}}{{end}}{{end}}
 {{with .Message}}{{.Text}}{{end}}`
 
 func TestPageTemplate(t *testing.T) {
@@ -343,18 +349,32 @@ func TestPageTemplate(t *testing.T) {
 
 func TestPageTemplateRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		strings.ReplaceAll(hostTemplate, `"user_code"`, `"code"`):                        `shows the page "Connect a device" without the field user_code; add it`,
-		strings.ReplaceAll(hostTemplate, "{{.UserCode}}", ""):                            `shows the page "Allow this sign-in?" without .Review.UserCode`,
-		strings.ReplaceAll(hostTemplate, "{{.Ticket}}", ""):                              "without .Review.Ticket",
-		strings.ReplaceAll(hostTemplate, `"client" .Client`, `"x" 1`):                    "without .Review.Client",
-		strings.ReplaceAll(hostTemplate, "{{.Text}}{{end}}", "{{.No}}{{end}}"):           "cannot show the page",
-		hostTemplate + `{{with .Review}}{{with .Device.Name}}{{.Nothing}}{{end}}{{end}}`: `cannot show the page "Allow this sign-in?"`,
-		`<a href="{{if .Form}}"{{end}}>`:                                                 `cannot show the page "Connect a device"`,
+		strings.ReplaceAll(hostTemplate, `"user_code"`, `"code"`):                           `shows the page "Connect a device" without the field user_code; add it`,
+		strings.ReplaceAll(hostTemplate, "{{.UserCode}}", ""):                               `shows the page "Allow this sign-in?" without .Review.UserCode`,
+		strings.ReplaceAll(hostTemplate, "{{.Ticket}}", ""):                                 "without .Review.Ticket",
+		strings.ReplaceAll(hostTemplate, `"client" .Client`, `"x" 1`):                       "without .Review.Client",
+		strings.ReplaceAll(hostTemplate, "{{range .Scopes}}{{.Text}}", "{{range .Scopes}}"): "without the Text of each of .Review.Scopes",
+		strings.ReplaceAll(hostTemplate, `value="{{.Scope}}"`, ""):                          "without the field scope for each",
+		strings.ReplaceAll(hostTemplate, `name="narrow"`, ""):                               "without the field narrow",
+		strings.ReplaceAll(hostTemplate, "{{range .Resources}}{{.}}{{end}}", ""):            "without .Review.Resources",
+		strings.ReplaceAll(hostTemplate, "{{.Type}}", ""):                                   "without the Type of each of .Review.Details",
+		strings.ReplaceAll(hostTemplate, "{{or .Text .JSON}}", "{{.JSON}}"):                 "without the Text of each of .Review.Details",
+		strings.ReplaceAll(hostTemplate, "{{or .Text .JSON}}", "{{.Text}}"):                 "without the JSON of each of .Review.Details",
+		strings.ReplaceAll(hostTemplate, "{{.Text}}{{end}}", "{{.No}}{{end}}"):              "cannot show the page",
+		hostTemplate + `{{with .Review}}{{with .Device.Name}}{{.Nothing}}{{end}}{{end}}`:    `cannot show the page "Allow this sign-in?"`,
+		`<a href="{{if .Form}}"{{end}}>`:                                                    `cannot show the page "Connect a device"`,
 	} {
-		_, err := newPages(Page{Template: parse(t, text)}, "/device", Base20)
+		_, err := newPages(Page{Template: parse(t, text)}, "/device", Base20, true)
 		assert.ErrorContains(t, err, "Page.Template", text)
 		assert.ErrorContains(t, err, want, text)
 	}
+}
+
+// Who does not let people untick scopes needs no boxes.
+func TestPageTemplateWithoutNarrowing(t *testing.T) {
+	text := strings.ReplaceAll(strings.ReplaceAll(hostTemplate, `value="{{.Scope}}"`, ""), `name="narrow"`, "")
+	_, err := newPages(Page{Template: parse(t, text)}, "/device", Base20, false)
+	require.NoError(t, err)
 }
 
 // A template can fail for what it is given only later.
@@ -383,7 +403,7 @@ func TestPageTemplateFails(t *testing.T) {
 
 // Every mistake is reported at once.
 func TestPageRefusesAllAtOnce(t *testing.T) {
-	_, err := newPages(Page{Logo: "x", CSS: "</style>", Texts: map[string]Texts{"!": {}}, Template: parse(t, "nothing")}, "/device", Base20)
+	_, err := newPages(Page{Logo: "x", CSS: "</style>", Texts: map[string]Texts{"!": {}}, Template: parse(t, "nothing")}, "/device", Base20, true)
 	for _, want := range []string{"Page.Logo", "Page.CSS", "Page.Texts", "Page.Template"} {
 		assert.ErrorContains(t, err, want)
 	}

@@ -2,6 +2,8 @@ package devicegrant
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -115,6 +117,8 @@ var (
 	errOtherClient  = ErrInvalidGrant.Because(errors.New("device code was issued to another client"))
 	errReplayed     = ErrInvalidGrant.Because(errors.New("device code has been redeemed already"))
 	errForged       = ErrInvalidGrant.Because(errors.New("device code was not made here"))
+	errMadeUp       = errors.New("too many device codes that nobody knows")
+	errUnproven     = ErrInvalidGrant.Describe("the code verifier or the key is not what the device code was asked for with")
 	errUnknownState = ErrSlowDown.Because(errors.New("store returned a grant in an unknown state"))
 )
 
@@ -122,14 +126,27 @@ var (
 // it as it is to be written with Store.Swap, which refuses it if anything else
 // was written meanwhile.
 
-// approve records that subject said yes. Little time left becomes enough for the
-// device to collect its tokens.
-func (g Grant) approve(subject string, now time.Time) (Grant, error) {
+// approve records that subject said yes to a scope. Little time left becomes enough for
+// the device to collect its tokens. Who asked for a scope cannot get none: no token
+// response can say so (RFC 6749 sections 3.3 and 5.1).
+func (g Grant) approve(subject, scope string, now time.Time) (Grant, error) {
 	if err := g.open(now); err != nil {
 		return g, err
 	}
-	g.State, g.Subject = Approved, subject
+	if scope == "" && g.Scope != "" {
+		return g, ErrNoScope
+	}
+	g.State, g.Subject, g.Scope = Approved, subject, scope
 	return g.collectable(now, g.Pace.Interval), nil
+}
+
+// narrow returns the scope that is left when a person allows some, and some are
+// required: never more than was asked for, and in that order.
+func (g Grant) narrow(allowed, required []string) string {
+	left := slices.DeleteFunc(strings.Fields(g.Scope), func(scope string) bool {
+		return !slices.Contains(allowed, scope) && !slices.Contains(required, scope)
+	})
+	return strings.Join(left, " ")
 }
 
 // collectable moves a deadline that leaves a device too little time, which polls at
@@ -148,6 +165,16 @@ func (g Grant) deny(subject string, now time.Time) (Grant, error) {
 	}
 	g.State, g.Subject = Denied, subject
 	return g, nil
+}
+
+// revoke records that an operator took the request back, or the approval that nobody has
+// collected.
+func (g Grant) revoke(now time.Time) (Grant, bool) {
+	if g.State != Pending && g.State != Approved || !now.Before(g.ExpiresAt) {
+		return g, false
+	}
+	g.State = Denied
+	return g, true
 }
 
 // enter records that the user code was entered in a browser session. The first one

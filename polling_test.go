@@ -166,7 +166,7 @@ func TestArrows(t *testing.T) {
 		Redeeming: {Redeeming, ErrDecided},
 		Redeemed:  {Redeemed, ErrDecided},
 	} {
-		g, err := grant(from).approve("alice", at(0))
+		g, err := grant(from).approve("alice", "", at(0))
 		require.ErrorIs(t, err, want.err)
 		assert.Equal(t, want.state, g.State, "approve from %v", from)
 	}
@@ -179,7 +179,7 @@ func TestArrows(t *testing.T) {
 		_, ok := grant(from).claim(at(0), time.Second)
 		assert.False(t, ok, "claim from %v", from)
 	}
-	for _, decide := range []func(Grant, string, time.Time) (Grant, error){Grant.approve, Grant.deny} {
+	for _, decide := range []func(Grant, string, time.Time) (Grant, error){approveAll, Grant.deny} {
 		g, err := decide(grant(Pending), "alice", at(time.Minute))
 		require.ErrorIs(t, err, ErrUserCode, "nobody decides at the deadline or after it")
 		assert.Equal(t, grant(Pending), g)
@@ -188,12 +188,16 @@ func TestArrows(t *testing.T) {
 	assert.False(t, ok, "nothing is claimed past its deadline")
 }
 
+func approveAll(g Grant, subject string, now time.Time) (Grant, error) {
+	return g.approve(subject, g.Scope, now)
+}
+
 func TestApprovalLeavesTimeToCollect(t *testing.T) {
 	g := Grant{State: Pending, Pace: Pace{Interval: 15 * time.Second}, ExpiresAt: at(time.Minute)}
-	early, err := g.approve("alice", at(0))
+	early, err := g.approve("alice", "", at(0))
 	require.NoError(t, err)
 	assert.Equal(t, g.ExpiresAt, early.ExpiresAt, "a minute is enough for two polls")
-	late, err := g.approve("alice", at(time.Minute-time.Second))
+	late, err := g.approve("alice", "", at(time.Minute-time.Second))
 	require.NoError(t, err)
 	assert.Equal(t, at(time.Minute-time.Second+2*15*time.Second+collectMargin), late.ExpiresAt)
 }
@@ -217,5 +221,19 @@ func TestClaim(t *testing.T) {
 func TestStateNames(t *testing.T) {
 	for s, want := range map[State]string{0: "unknown", Pending: "pending", Approved: "approved", Denied: "denied", Redeeming: "redeeming", Redeemed: "redeemed", 6: "unknown"} {
 		assert.Equal(t, want, s.String())
+	}
+}
+
+// What can be taken back: until it is collected, and not what is over.
+func TestRevokeArrow(t *testing.T) {
+	for state, want := range map[State]bool{Pending: true, Approved: true, Denied: false, Redeeming: false, Redeemed: false} {
+		g := Grant{State: state, Subject: "alice", ExpiresAt: at(1), Version: 7}
+		revoked, ok := g.revoke(at(0))
+		assert.Equal(t, want, ok, "%v", state)
+		if ok {
+			assert.Equal(t, Grant{State: Denied, Subject: "alice", ExpiresAt: at(1), Version: 7}, revoked)
+		}
+		_, ok = g.revoke(at(1))
+		assert.False(t, ok, "%v, at its deadline", state)
 	}
 }

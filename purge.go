@@ -13,6 +13,11 @@ func (s *Server) Purge(ctx context.Context) (int, error) {
 	const batch = 1000
 	before := s.now().Add(-s.cfg.Lifetime)
 	total := 0
+	defer func() {
+		if total > 0 {
+			s.raise(ctx, Event{Type: EventPurged, Count: total})
+		}
+	}()
 	for {
 		began := time.Now()
 		n, err := s.cfg.Store.Purge(ctx, before, batch)

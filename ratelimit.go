@@ -13,14 +13,16 @@ import (
 )
 
 // Limit admits Burst events at once and one more each time Every has passed. Burst
-// must be above zero and Every a microsecond or more; the zero Limit stands for a
-// default.
+// must be above zero and Every a microsecond or more, and both together no more than 292
+// years; the zero Limit stands for a default.
 type Limit struct {
 	Burst int
 	Every time.Duration
 }
 
-func (l Limit) valid() bool { return l.Burst > 0 && l.Every >= time.Microsecond }
+func (l Limit) valid() bool {
+	return l.Burst > 0 && l.Every >= time.Microsecond && l.Every <= math.MaxInt64/time.Duration(l.Burst)
+}
 
 // rule says how guesses count against one limit. It is pure: a Tally is what it makes
 // of the guesses so far.

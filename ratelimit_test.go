@@ -319,7 +319,7 @@ func TestCodesGetLongerUnderLoad(t *testing.T) {
 	const lifetime = 15 * time.Minute
 	g := Guessing{}.withDefaults(lifetime)
 	for live, want := range map[int]int{0: 8, 10_000: 8, 10_001: 9, 200_000: 9, 200_001: 10, 4_000_001: 11, 80_000_001: 12} {
-		n := g.length(Base20, lifetime, live)
+		n := g.length(Base20, lifetime, lifetime, live)
 		assert.Equal(t, want, n, "%d live", live)
 		assert.True(t, g.bears(g.chances(Base20, n, lifetime, live)))
 	}

@@ -20,7 +20,7 @@ const deliveryTime = 10 * time.Second
 
 // collect redeems a grant that is approved. For one that is claimed, it delivers the
 // answer again if it was lost.
-func (s *Server) collect(ctx context.Context, deviceCode string, digest DeviceCodeDigest, p Polled, now time.Time) (*Token, deliverer, error) {
+func (s *Server) collect(ctx context.Context, r PollRequest, digest DeviceCodeDigest, p Polled, now time.Time) (*Token, deliverer, error) {
 	_, sending := s.sending.Load(digest)
 	g, err := s.cfg.Store.ByDeviceCode(ctx, digest)
 	if err != nil {
@@ -28,12 +28,12 @@ func (s *Server) collect(ctx context.Context, deviceCode string, digest DeviceCo
 	}
 	switch {
 	case g.State == Approved:
-		return s.redeemTogether(ctx, deviceCode, g, now, EventRedeemed,
-			func(ctx context.Context) (*Token, error) { return s.issueToken(ctx, g) })
+		return s.redeemTogether(ctx, r.DeviceCode, g, now, EventRedeemed,
+			func(ctx context.Context) (*Token, error) { return s.issueToken(ctx, g, r.Key) })
 	case p.State == Redeeming && (sending || g.State == Redeemed):
-		return nil, nil, s.refuse(ctx, p, p.ClientID, errReplayed) // The device is being sent its answer, or has it.
+		return nil, nil, s.refuse(ctx, p, r, errReplayed) // The device is being sent its answer, or has it.
 	case g.State == Redeeming:
-		return s.deliverAgain(ctx, deviceCode, g, now)
+		return s.deliverAgain(ctx, r.DeviceCode, g, now)
 	default:
 		return nil, nil, ErrAuthorizationPending // Another poll was faster.
 	}
@@ -65,6 +65,9 @@ func (s *Server) redeemTogether(ctx context.Context, deviceCode string, g *Grant
 		return nil, nil, s.goOn(ctx, g, err)
 	}
 	held.Version++ // As it is stored now.
+	if event == EventRedeemed {
+		s.issuance.end(now, g)
+	}
 	s.raise(ctx, grantEvent(event, g, nil))
 	return token, s.thenCommit(ctx, held), nil
 }

@@ -318,9 +318,9 @@ func TestUnencodableExtraTogether(t *testing.T) {
 		}
 		a := f.authorize()
 		f.approve(a)
-		assert.JSONEq(t, `{"access_token":"a","token_type":"Bearer"}`, f.lose(a))
+		assert.JSONEq(t, `{"access_token":"a","token_type":"Bearer","scope":"openid profile"}`, f.lose(a))
 		time.Sleep(delivery)
-		assert.JSONEq(t, `{"access_token":"a","token_type":"Bearer"}`, f.collect(a))
+		assert.JSONEq(t, `{"access_token":"a","token_type":"Bearer","scope":"openid profile"}`, f.collect(a))
 	})
 }
 
@@ -372,7 +372,7 @@ func TestPollCommits(t *testing.T) {
 			require.Equal(t, devicegrant.Redeeming, l.stored(t, a).State)
 		}
 	}
-	token, err := f.Poll(ctx, "tv", a.DeviceCode)
+	token, err := f.Poll(ctx, devicegrant.PollRequest{ClientID: "tv", DeviceCode: a.DeviceCode})
 	require.NoError(t, err)
 	require.NotEmpty(t, token.AccessToken)
 	require.Error(t, ctx.Err())
@@ -390,7 +390,7 @@ func TestNobodyElseIsGivenTheAnswer(t *testing.T) {
 		require.NotEqual(t, lostA, lostB)
 		time.Sleep(delivery)
 
-		_, err := f.Poll(t.Context(), "cli", a.DeviceCode)
+		_, err := f.Poll(t.Context(), devicegrant.PollRequest{ClientID: "cli", DeviceCode: a.DeviceCode})
 		require.ErrorIs(t, err, devicegrant.ErrInvalidGrant)
 		f.requireRaised(map[devicegrant.EventType]int{devicegrant.EventOtherClient: 1})
 		forged := strings.Map(func(r rune) rune {
@@ -399,7 +399,7 @@ func TestNobodyElseIsGivenTheAnswer(t *testing.T) {
 			}
 			return r
 		}, "A"+a.DeviceCode[1:])
-		_, err = f.Poll(t.Context(), "tv", forged)
+		_, err = f.Poll(t.Context(), devicegrant.PollRequest{ClientID: "tv", DeviceCode: forged})
 		require.ErrorIs(t, err, devicegrant.ErrInvalidGrant)
 		stranger := l.replica(t, bytes.Repeat([]byte{2}, 32))
 		stranger.requirePoll(a, devicegrant.ErrInvalidGrant)

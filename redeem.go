@@ -1,10 +1,12 @@
 package devicegrant
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"maps"
+	"net/netip"
 	"time"
 )
 
@@ -12,13 +14,14 @@ import (
 type Token struct {
 	// AccessToken is required.
 	AccessToken string
-	// TokenType is required; empty means "Bearer".
+	// TokenType is required; empty means "DPoP" where Grant.Key is of that method (RFC 9449
+	// section 5), and "Bearer" otherwise.
 	TokenType string
 	// ExpiresIn is the access token's lifetime; zero sends none.
 	ExpiresIn time.Duration
 	// RefreshToken is optional.
 	RefreshToken string
-	// Scope is what was granted; empty means what was asked for.
+	// Scope is what was granted; empty means Grant.Scope.
 	Scope string
 	// Extra is further members of the response, such as id_token. It cannot
 	// replace those above. One that cannot be encoded as JSON is left out.
@@ -48,8 +51,23 @@ func (t Token) MarshalJSON() ([]byte, error) {
 // claimWriteTimeout bounds the write that begins or ends a claim.
 const claimWriteTimeout = 5 * time.Second
 
-// Poll answers a device's poll for its tokens (RFC 8628 section 3.4), made by the
-// client that was authenticated as clientID. It returns the tokens, once, or an
+// PollRequest is a device's poll for its tokens (RFC 8628 section 3.4).
+type PollRequest struct {
+	// ClientID is the client, which has been authenticated.
+	ClientID string
+	// DeviceCode is the device code that it presents.
+	DeviceCode string
+	// CodeVerifier is the code verifier (RFC 7636 section 4.5), which has to be there if
+	// there was a challenge, and only then.
+	CodeVerifier string
+	// Key is the key that it has proven to hold; zero if none. If there was one in the
+	// device authorization request, it has to be that. It reaches IssueToken either way.
+	Key Key
+	// Addr is where it came from; the zero Addr is not limited.
+	Addr netip.Addr
+}
+
+// Poll answers a device's poll for its tokens (RFC 8628 section 3.4). It returns the tokens, once, or an
 // *Error: ErrAuthorizationPending and ErrSlowDown mean that the device goes on;
 // ErrAccessDenied, ErrExpiredToken and ErrInvalidGrant that it is over.
 //
@@ -58,8 +76,14 @@ const claimWriteTimeout = 5 * time.Second
 //
 // With a Store that is a [Redeemer], TokenHandler ends a redemption when it has sent
 // the answer, and Poll when it returns.
-func (s *Server) Poll(ctx context.Context, clientID, deviceCode string) (*Token, error) {
-	token, deliver, err := s.poll(ctx, clientID, deviceCode)
+func (s *Server) Poll(ctx context.Context, p PollRequest) (*Token, error) {
+	code, known := s.keys.openDeviceCode(p.DeviceCode)
+	if !known {
+		if err := s.limitUnknown(ctx, p.Addr); err != nil {
+			return nil, err
+		}
+	}
+	token, deliver, err := s.poll(ctx, p, &code, known)
 	if err == nil {
 		deliver(func() error { return nil })
 	}
@@ -73,44 +97,86 @@ type deliverer func(send func() error)
 // deliverOnce is for tokens of which nothing is kept: they arrive or are lost.
 func deliverOnce(send func() error) { _ = send() }
 
-// poll is Poll for a caller that sends the tokens by the deliverer.
-func (s *Server) poll(ctx context.Context, clientID, deviceCode string) (token *Token, deliver deliverer, err error) {
+// poll is Poll for a caller that has opened the device code, and sends the tokens by the
+// deliverer.
+func (s *Server) poll(ctx context.Context, r PollRequest, code *deviceCode, known bool) (token *Token, deliver deliverer, err error) {
 	now := s.now()
-	digest, latest, ok := s.keys.openDeviceCode(deviceCode)
-	if !ok {
+	switch {
+	case !known:
+		s.raise(ctx, Event{Type: EventUnknownDeviceCode, ClientID: r.ClientID, Addr: r.Addr})
 		return nil, nil, errForged
-	}
-	if !now.Before(latest) {
+	case !now.Before(code.latest):
 		return nil, nil, ErrExpiredToken
+	case !code.provenBy(proof{r.CodeVerifier, r.Key}):
+		return nil, nil, s.unproven(ctx, r, code)
 	}
-	p, err := s.cfg.Store.Poll(ctx, digest, clientID, now)
+	p, err := s.cfg.Store.Poll(ctx, code.digest, r.ClientID, now)
 	if errors.Is(err, ErrNotFound) {
-		return nil, nil, ErrInvalidGrant
+		return nil, nil, s.purgedCode(ctx, r)
 	}
 	if err != nil {
-		return nil, nil, s.goOn(ctx, &Grant{ClientID: clientID}, err)
+		return nil, nil, s.goOn(ctx, &Grant{ClientID: r.ClientID}, err)
 	}
-	refusal := answer(p, clientID, now)
+	refusal := answer(p, r.ClientID, now)
 	switch {
 	case s.redeemer != nil && (refusal == nil || refusal == ErrAuthorizationPending && p.State == Redeeming):
-		return s.collect(ctx, deviceCode, digest, p, now)
+		return s.collect(ctx, r, code.digest, p, now)
 	case refusal == nil:
-		token, err = s.redeem(ctx, digest, p, now)
+		token, err = s.redeem(ctx, r, code.digest, p, now)
 		return token, deliverOnce, err
 	}
-	return nil, nil, s.refuse(ctx, p, clientID, refusal)
+	return nil, nil, s.refuse(ctx, p, r, refusal)
+}
+
+// limitUnknown refuses a poll with a device code that nobody knows if there were too many
+// from that address.
+func (s *Server) limitUnknown(ctx context.Context, addr netip.Addr) error {
+	wait := s.issuance.unknownCode(s.now(), addr)
+	if wait == 0 {
+		return nil
+	}
+	s.raise(ctx, Event{Type: EventLimited, Addr: addr})
+	return errTooManyUnknown.withRetryAfter(wait)
+}
+
+// purgedCode refuses a device code that was made here, of which the Store knows nothing
+// any more.
+func (s *Server) purgedCode(ctx context.Context, r PollRequest) error {
+	if err := s.limitUnknown(ctx, r.Addr); err != nil {
+		return err
+	}
+	s.raise(ctx, Event{Type: EventUnknownDeviceCode, ClientID: r.ClientID, Addr: r.Addr})
+	return ErrInvalidGrant
+}
+
+// unproven refuses whoever cannot prove what a device code is bound to. Nothing is
+// recorded, so that a thief does not slow the owner down; the Store is only asked which
+// grant it is about.
+func (s *Server) unproven(ctx context.Context, r PollRequest, code *deviceCode) error {
+	e := Event{Type: EventUnproven, ClientID: r.ClientID, Addr: r.Addr}
+	if g, err := s.cfg.Store.ByDeviceCode(ctx, code.digest); err == nil {
+		e.Grant, e.CreatedAt, e.Subject = g.ID, g.CreatedAt, g.Subject
+	}
+	s.raise(ctx, e)
+	return errUnproven
 }
 
 // refuse raises the event of a refusal, if it has one.
-func (s *Server) refuse(ctx context.Context, p Polled, clientID string, refusal *Error) error {
-	switch refusal {
-	case errUnknownState:
-		s.raise(ctx, Event{Type: EventStoreError, Grant: p.ID, ClientID: clientID, Err: refusal})
-	case errOtherClient:
-		s.raise(ctx, Event{Type: EventOtherClient, Grant: p.ID, ClientID: clientID})
-	case errReplayed:
-		s.raise(ctx, Event{Type: EventReplayed, Grant: p.ID, ClientID: clientID})
+func (s *Server) refuse(ctx context.Context, p Polled, r PollRequest, refusal *Error) error {
+	e := Event{Grant: p.ID, ClientID: r.ClientID, Addr: r.Addr}
+	switch {
+	case refusal == errUnknownState:
+		e.Type, e.Err = EventStoreError, refusal
+	case refusal == errOtherClient:
+		e.Type = EventOtherClient
+	case refusal == errReplayed:
+		e.Type = EventReplayed
+	case refusal.Code == ErrSlowDown.Code:
+		e.Type = EventSlowDown
+	default:
+		return refusal
 	}
+	s.raise(ctx, e)
 	return refusal
 }
 
@@ -121,17 +187,20 @@ func (s *Server) goOn(ctx context.Context, g *Grant, err error) error {
 }
 
 // toDevice is what a device is told of an error: what would end its login though
-// nothing is wrong with it is slow_down.
+// nothing is wrong with it is slow_down. Whoever makes codes up is told to stop.
 func toDevice(err error) *Error {
-	if e := asError(err); e != nil && e.Code != ErrTemporarilyUnavailable.Code {
+	e := asError(err)
+	switch {
+	case e == nil, e.Code == ErrTemporarilyUnavailable.Code, e.Code == ErrTooManyRequests.Code && !errors.Is(e.cause, errMadeUp):
+		return ErrSlowDown.Because(err)
+	default:
 		return e
 	}
-	return ErrSlowDown.Because(err)
 }
 
 // redeem turns an approved grant into tokens: claim, issue, commit. Only one poll
 // can win the claim, and only the winner issues.
-func (s *Server) redeem(ctx context.Context, digest DeviceCodeDigest, p Polled, now time.Time) (*Token, error) {
+func (s *Server) redeem(ctx context.Context, r PollRequest, digest DeviceCodeDigest, p Polled, now time.Time) (*Token, error) {
 	g, err := s.cfg.Store.ByDeviceCode(ctx, digest)
 	if err != nil {
 		return nil, s.goOn(ctx, &Grant{ID: p.ID, ClientID: p.ClientID}, err)
@@ -146,30 +215,32 @@ func (s *Server) redeem(ctx context.Context, digest DeviceCodeDigest, p Polled, 
 	case err != nil:
 		return nil, s.goOn(ctx, g, err)
 	}
-	return s.issue(ctx, g, &claimed)
+	return s.issue(ctx, g, &claimed, r.Key)
 }
 
 // issue holds the claim, and ends it whatever happens: even a panic of the host's
 // releases it.
-func (s *Server) issue(ctx context.Context, g, claimed *Grant) (token *Token, err error) {
+func (s *Server) issue(ctx context.Context, g, claimed *Grant, key Key) (token *Token, err error) {
 	end := g.release(*claimed)
 	defer func() { s.endClaim(ctx, &end) }()
 
 	issueCtx, cancel := context.WithTimeout(ctx, s.cfg.ClaimTimeout)
 	defer cancel()
-	token, err = s.issueToken(issueCtx, g)
+	token, err = s.issueToken(issueCtx, g, key)
 	if err != nil {
 		s.raise(ctx, grantEvent(EventIssueFailed, g, err))
 		return nil, toDevice(err)
 	}
 	end = g.commit(*claimed)
-	s.raise(ctx, grantEvent(EventRedeemed, g, nil))
+	s.ended(ctx, EventRedeemed, g)
 	return token, nil
 }
 
-// issueToken has the host issue tokens. It returns only what can be sent.
-func (s *Server) issueToken(ctx context.Context, g *Grant) (*Token, error) {
+// issueToken has the host issue tokens, bound to the key if there is one. It returns only
+// what can be sent.
+func (s *Server) issueToken(ctx context.Context, g *Grant, key Key) (*Token, error) {
 	given := *g
+	given.Key = key
 	token, err := s.cfg.IssueToken(ctx, &given)
 	if err != nil {
 		return nil, err
@@ -177,7 +248,12 @@ func (s *Server) issueToken(ctx context.Context, g *Grant) (*Token, error) {
 	if token == nil || token.AccessToken == "" {
 		return nil, errors.New("devicegrant: IssueToken returned no access token")
 	}
-	return s.sendable(ctx, *token), nil
+	t := *token
+	t.Scope = cmp.Or(t.Scope, g.Scope) // It may differ from what was asked for (RFC 6749 section 5.1).
+	if t.TokenType == "" && key.Method == KeyDPoP {
+		t.TokenType = "DPoP" // RFC 9449 section 5.
+	}
+	return s.sendable(ctx, t), nil
 }
 
 // sendable leaves out an Extra that cannot be encoded: the tokens are issued, and

@@ -46,6 +46,9 @@ func clientAddr(peer netip.Addr, h http.Header, trusted []netip.Prefix) netip.Ad
 // follow goes from the peer back through a header's entries as long as each is a
 // trusted proxy's word. It stops at the first that it cannot read.
 func follow(peer netip.Addr, lines []string, parse func(string) (netip.Addr, bool), trusted []netip.Prefix) netip.Addr {
+	if !isTrusted(peer, trusted) {
+		return peer // Nearly always; nothing is split then.
+	}
 	entries := lastEntries(lines)
 	for i := len(entries) - 1; i >= 0 && isTrusted(peer, trusted); i-- {
 		addr, ok := parse(entries[i])

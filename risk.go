@@ -12,6 +12,10 @@ type Situation struct {
 	// Client is who asks, and Scopes is for what.
 	Client Client
 	Scopes []string
+	// Resources are where the tokens are to be used (RFC 8707), and AuthorizationDetails
+	// is the JSON array that the device sent (RFC 9396); empty if it sent none.
+	Resources            []string
+	AuthorizationDetails string
 	// Device is where the request came from, and DevicePlace where that is, as
 	// Config.Place says it.
 	Device      Device
@@ -60,7 +64,7 @@ func (s *Server) assess(ctx context.Context, g *Grant, r *Review, by Person) (wa
 		return false, nil
 	}
 	verdict, err := s.cfg.Risk(ctx, Situation{
-		Client: r.Client, Scopes: r.Scopes,
+		Client: r.Client, Scopes: r.Scopes, Resources: r.Resources, AuthorizationDetails: r.AuthorizationDetails,
 		Device: r.Device, DevicePlace: r.DevicePlace,
 		Person: by, Place: r.Place, Elsewhere: r.Elsewhere,
 		Entered: g.Entered, CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt,
@@ -72,6 +76,8 @@ func (s *Server) assess(ctx context.Context, g *Grant, r *Review, by Person) (wa
 	if verdict == Allow || verdict == Warn {
 		return verdict == Warn, nil
 	}
-	s.raise(ctx, Event{Type: EventRefused, Grant: g.ID, ClientID: g.ClientID, Subject: by.Subject})
+	refused := grantEvent(EventRefused, g, nil)
+	refused.Subject, refused.Addr = by.Subject, by.Addr
+	s.raise(ctx, refused)
 	return false, ErrRefused
 }

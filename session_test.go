@@ -249,7 +249,7 @@ func TestPageAlwaysAsks(t *testing.T) {
 			assert.Contains(t, page, "Does your device show exactly this code?")
 			assert.Contains(t, page, a.UserCode)
 			assert.Contains(t, page, "Allow this only if the device is in front of you")
-			_, err = f.Poll(t.Context(), client.ID, a.DeviceCode)
+			_, err = f.Poll(t.Context(), devicegrant.PollRequest{ClientID: client.ID, DeviceCode: a.DeviceCode})
 			require.ErrorIs(t, err, devicegrant.ErrAuthorizationPending)
 		}
 	}

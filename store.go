@@ -73,9 +73,21 @@ type Grant struct {
 	UserCode UserCodeDigest
 	// ClientID is the client that the device code was issued to.
 	ClientID string
-	// Scope is what was asked for: space-separated scope tokens (RFC 6749
-	// section 3.3). Empty means none.
+	// Scope is what was asked for, and once it is approved what was allowed of that:
+	// space-separated scope tokens (RFC 6749 section 3.3). Empty means none.
 	Scope string
+	// Resource is where the tokens are to be used: space-separated absolute URIs, each
+	// as the device sent it (RFC 8707 section 2). It never changes.
+	Resource string
+	// AuthorizationDetails is the JSON array that the device sent, byte for byte (RFC
+	// 9396 section 2). It never changes.
+	AuthorizationDetails string
+	// TokenHint is what Config.Policy has to say to Config.IssueToken. It never changes.
+	TokenHint string
+	// Key is the key that the device has proven to hold at the poll that redeems the
+	// grant, for the tokens to be bound to. It is set for Config.IssueToken only: a Store
+	// does not keep it.
+	Key Key
 	// Device is where the request came from. It never changes.
 	Device Device
 	// State is where the grant stands.
@@ -125,7 +137,7 @@ type Polled struct {
 // the cases named below; any other error means that it could not answer. It
 // copies what it is given and what it returns.
 type Store interface {
-	// Create stores a new grant, every field as given. Its UserCode is not zero. It
+	// Create stores a new grant, every field but Key as given. Its UserCode is not zero. It
 	// returns ErrUserCodeExists when another grant has the same user code and has
 	// not freed it, and ErrFull when there is room for no more. A device code that
 	// is stored already is an error of any kind, and changes nothing.
@@ -147,8 +159,8 @@ type Store interface {
 	// harms nobody.
 	Poll(ctx context.Context, code DeviceCodeDigest, clientID string, now time.Time) (Polled, error)
 
-	// Swap writes the UserCode, State, Subject, Session, Entered and ExpiresAt of g
-	// and adds one to the stored Version, if the stored Version equals g.Version.
+	// Swap writes the UserCode, Scope, State, Subject, Session, Entered and ExpiresAt of
+	// g and adds one to the stored Version, if the stored Version equals g.Version.
 	// Otherwise, and when there is no such grant, it changes nothing and returns
 	// ErrConflict.
 	// UserCode is either what is stored or zero, which frees the code.
@@ -166,6 +178,25 @@ type Store interface {
 // live than their length can bear (see [Guessing]).
 type Counter interface {
 	Count(ctx context.Context) (int, error)
+}
+
+// Lister is an optional interface of a Store, which Server.List and Server.Revoke need.
+type Lister interface {
+	// List returns the first grants, at most q.Limit, in the order of their device codes,
+	// that are Pending or Approved and for which all of q is true.
+	List(ctx context.Context, q ListQuery) ([]*Grant, error)
+}
+
+// ListQuery says which grants a [Lister] returns.
+type ListQuery struct {
+	// ClientID and Subject are those of the grant; empty stands for any.
+	ClientID, Subject string
+	// After is less than the grant's DeviceCode, byte by byte.
+	After DeviceCodeDigest
+	// Now is before the grant's ExpiresAt.
+	Now time.Time
+	// Limit is above zero.
+	Limit int
 }
 
 // Tallier is an optional interface of a Store that keeps what counts against the

@@ -39,6 +39,10 @@ type Texts struct {
 	Asks         string `json:"asks"`          // {client} is a name
 	CodeQuestion string `json:"code_question"` // the code stands below
 	Scopes       string `json:"scopes"`        // what the client asks for stands below
+	Narrow       string `json:"narrow"`        // the scopes stand below, with boxes that are ticked
+	Required     string `json:"required"`      // stands behind a scope that cannot be unticked
+	Resources    string `json:"resources"`     // where the client wants to use it stands below: URIs
+	Details      string `json:"details"`       // what the client asks for besides scopes stands below
 	Device       string `json:"device"`        // heading of what is known of the device
 	Browser      string `json:"browser"`       // heading of what is known of this browser
 	Name         string `json:"name"`          // label of what the device, or the browser, says it is

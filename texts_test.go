@@ -92,7 +92,7 @@ func requestIn(accept string) *http.Request {
 
 func mustPages(t testing.TB, cfg Page) *pages {
 	t.Helper()
-	p, err := newPages(cfg, "/device", Base20)
+	p, err := newPages(cfg, "/device", Base20, true)
 	require.NoError(t, err)
 	return p
 }
@@ -170,7 +170,7 @@ func TestTextsRefused(t *testing.T) {
 		"two of them":     {map[string]Texts{"en": {Step: "{n} {n}"}}, "Step has {n} and {n}"},
 		"nobody who asks": {map[string]Texts{"en": {Asks: "May it?"}}, "put {client} in it"},
 	} {
-		_, err := newPages(Page{Texts: c.texts}, "/device", Base20)
+		_, err := newPages(Page{Texts: c.texts}, "/device", Base20, true)
 		assert.ErrorContains(t, err, c.want, name)
 	}
 }

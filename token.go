@@ -17,11 +17,15 @@ func (s *Server) TokenHandler(next http.Handler) http.Handler {
 		next = http.HandlerFunc(refuseToken)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.preflight(w, r) {
+			return
+		}
 		f, err := tokenForm(r)
 		if f == nil && err == nil {
 			next.ServeHTTP(w, r)
 			return
 		}
+		s.shareWithAny(w, r)
 		if err != nil {
 			writeError(w, r, toDevice(err))
 			return
@@ -34,21 +38,7 @@ func (s *Server) TokenHandler(next http.Handler) http.Handler {
 // serveToken answers one poll. Whatever goes wrong on the server's side, the
 // device is told to go on.
 func (s *Server) serveToken(w http.ResponseWriter, r *http.Request, f *form) {
-	client, err := s.authenticate(r, f)
-	if err != nil {
-		writeError(w, r, toDevice(err))
-		return
-	}
-	deviceCode := f.get("device_code")
-	if deviceCode == "" {
-		writeError(w, r, ErrInvalidRequest.Describe("device_code is missing"))
-		return
-	}
-	if !client.DeviceGrant {
-		writeError(w, r, errNotPermitted)
-		return
-	}
-	token, deliver, err := s.poll(r.Context(), client.ID, deviceCode)
+	token, deliver, err := s.pollRequest(w, r, f)
 	if err != nil {
 		writeError(w, r, toDevice(err))
 		return
@@ -58,6 +48,32 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request, f *form) {
 		panic(err) // Poll returns only tokens that can be encoded.
 	}
 	deliver(func() error { return sendToken(w, r, body) })
+}
+
+// pollRequest makes the poll that a request is. One with a device code that nobody knows
+// is refused, where there were too many, before its client costs anything.
+func (s *Server) pollRequest(w http.ResponseWriter, r *http.Request, f *form) (*Token, deliverer, error) {
+	p := PollRequest{DeviceCode: f.get("device_code"), CodeVerifier: f.get("code_verifier"), Addr: s.remoteAddr(r)}
+	code, known := s.keys.openDeviceCode(p.DeviceCode)
+	if !known && p.DeviceCode != "" {
+		if err := s.limitUnknown(r.Context(), p.Addr); err != nil {
+			return nil, nil, err
+		}
+	}
+	client, err := s.authenticate(w, r, f)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case p.DeviceCode == "":
+		return nil, nil, ErrInvalidRequest.Describe("device_code is missing")
+	case !client.DeviceGrant:
+		return nil, nil, errNotPermitted
+	}
+	p.ClientID = client.ID
+	if p.Key, err = s.provenKey(w, r); err != nil {
+		return nil, nil, err
+	}
+	return s.poll(r.Context(), p, &code, known)
 }
 
 // sendToken sends an answer such that it is on its way, whole, when this returns.
@@ -74,9 +90,9 @@ func sendToken(w http.ResponseWriter, r *http.Request, body []byte) error {
 	return err
 }
 
-// authenticate identifies the client of a request. Failures of the host's that are
-// not meant for the client are logged here.
-func (s *Server) authenticate(r *http.Request, f *form) (Client, error) {
+// authenticate identifies the client of a request, and lets the pages of its origins read
+// the answer. Failures of the host's that are not meant for the client are logged here.
+func (s *Server) authenticate(w http.ResponseWriter, r *http.Request, f *form) (Client, error) {
 	c, err := credentials(r, f)
 	if err != nil {
 		return Client{}, err
@@ -91,7 +107,21 @@ func (s *Server) authenticate(r *http.Request, f *form) (Client, error) {
 		}
 		return Client{}, err
 	}
+	s.shareWith(w, r, client)
 	return client, nil
+}
+
+// provenKey returns the key that a request proves to hold, if any. Failures are logged
+// likewise.
+func (s *Server) provenKey(w http.ResponseWriter, r *http.Request) (Key, error) {
+	if s.cfg.ProvenKey == nil {
+		return Key{}, nil
+	}
+	key, err := s.cfg.ProvenKey(w, r)
+	if err != nil && asError(err) == nil {
+		s.cfg.Logger.ErrorContext(r.Context(), "devicegrant: Config.ProvenKey failed", "error", err)
+	}
+	return key, err
 }
 
 // tokenForm returns the request's form if it is for this grant, and neither form
@@ -104,7 +134,7 @@ func tokenForm(r *http.Request) (*form, error) {
 		if r.PostForm.Get("grant_type") != GrantType {
 			return nil, nil
 		}
-		return formOf(r.PostForm)
+		return formOf(r.PostForm, paramResource)
 	}
 	b := bodyPool.Get().(*body)
 	defer bodyPool.Put(b)
@@ -112,7 +142,7 @@ func tokenForm(r *http.Request) (*form, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := parseForm(b.String())
+	f, err := parseForm(b.String(), paramResource)
 	switch {
 	case err != nil && mentionsGrant(b.Bytes()):
 		return nil, err
@@ -146,7 +176,7 @@ func refuseToken(w http.ResponseWriter, r *http.Request) {
 		methodNotAllowed(w, http.MethodPost)
 		return
 	}
-	f, err := readForm(r)
+	f, err := readForm(r, paramResource)
 	if err != nil {
 		writeError(w, r, toDevice(err))
 		return

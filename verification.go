@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -89,7 +90,7 @@ func (v *visit) get() {
 }
 
 func (v *visit) post() {
-	f, err := readForm(v.r)
+	f, err := readForm(v.r, "scope")
 	if err != nil {
 		v.message(http.StatusBadRequest, MessageMalformed)
 		return
@@ -103,8 +104,18 @@ func (v *visit) post() {
 		v.entry = v.s.resumed(f.get("resume"))
 		v.switchAccount()
 	default:
-		v.decide(action, f.get("ticket"), Approval{Confirmed: f.get("confirm") == "yes"})
+		v.decide(action, f.get("ticket"), v.approval(f))
 	}
+}
+
+// approval is what the form adds to a yes. Boxes that are all unticked are not sent, so
+// that a field beside them says that they were there.
+func (v *visit) approval(f *form) Approval {
+	a := Approval{Confirmed: f.get("confirm") == "yes"}
+	if v.s.cfg.NarrowScopes && f.get("narrow") == "yes" {
+		a.Scopes = append([]string{}, f.all("scope")...)
+	}
+	return a
 }
 
 const resumePurpose = "resume"
@@ -176,7 +187,7 @@ func (v *visit) enter() {
 		v.entry.Subject, v.entry.Session = v.by.Subject, v.by.session()
 		http.Redirect(v.w, v.r, v.s.resumeURI(v.entry), http.StatusSeeOther) // Our own path; what was typed is sealed in it.
 	default:
-		v.review(http.StatusOK, review, false)
+		v.review(http.StatusOK, review, nil)
 	}
 }
 
@@ -200,11 +211,14 @@ func (v *visit) decide(action, ticket string, approval Approval) {
 		return
 	}
 	err := take(v.r.Context())
+	if errors.Is(err, ErrNoScope) { // Who allows nothing denies.
+		err, done = v.s.Deny(v.r.Context(), ticket, v.by), MessageDenied
+	}
 	switch {
 	case action == actionLeave:
 		v.w.WriteHeader(http.StatusNoContent) // Nobody looks any more.
 	case errors.Is(err, ErrUnconfirmed):
-		v.unconfirmed(ticket)
+		v.unconfirmed(ticket, approval)
 	case err != nil:
 		v.failure(err)
 	default:
@@ -233,14 +247,14 @@ func (v *visit) decision(action, ticket string, approval Approval) (take func(co
 	}
 }
 
-// unconfirmed asks again, and says what was missing.
-func (v *visit) unconfirmed(ticket string) {
+// unconfirmed asks again, and says what was missing. What was unticked stays so.
+func (v *visit) unconfirmed(ticket string, approval Approval) {
 	review, err := v.s.reviewAgain(v.r.Context(), ticket, v.by)
 	if err != nil {
 		v.failure(err)
 		return
 	}
-	v.review(http.StatusBadRequest, review, true)
+	v.review(http.StatusBadRequest, review, &approval)
 }
 
 // failure is where the errors of Lookup, Approve, Deny and Report become pages.
@@ -277,21 +291,36 @@ func (v *visit) form(status int, wrong bool) {
 	v.show(status, View{Form: f})
 }
 
-func (v *visit) review(status int, r *Review, unconfirmed bool) {
+// review asks the person; unconfirmed is the approval that they tried before, if any.
+func (v *visit) review(status int, r *Review, unconfirmed *Approval) {
 	device := r.Device.Name
 	if device == "" {
 		device = r.Device.UserAgent
 	}
+	scopes, narrow := r.scopeViews(unconfirmed)
 	v.entry.Typed = r.UserCode
 	v.show(status, View{Review: &ReviewView{
-		Ticket: r.Ticket, UserCode: r.UserCode, Client: r.Client.displayName(), Scopes: r.Scopes,
+		Ticket: r.Ticket, UserCode: r.UserCode, Client: r.Client.displayName(),
+		Scopes: scopes, Narrow: narrow && v.s.cfg.NarrowScopes,
+		Resources: r.Resources, Details: detailViews(r.AuthorizationDetails),
 		Device:  Side{Name: device, Addr: addrText(r.Device.Addr), Place: r.DevicePlace},
 		Browser: Side{Addr: addrText(v.by.Addr), Place: r.Place},
 		Minutes: int(v.s.now().Sub(r.CreatedAt) / time.Minute), CreatedAt: r.CreatedAt,
 		Elsewhere: r.Elsewhere, Warned: r.Warned,
-		Confirm: v.s.cfg.ConfirmCode, Unconfirmed: unconfirmed,
+		Confirm: v.s.cfg.ConfirmCode, Unconfirmed: unconfirmed != nil,
 		DenyOnLeave: v.s.cfg.DenyOnLeave,
 	}})
+}
+
+// scopeViews are the scopes, unticked if they were so before; some is whether there are
+// any that can be.
+func (r *Review) scopeViews(before *Approval) (scopes []ScopeView, some bool) {
+	for _, name := range r.Scopes {
+		scope := ScopeView{Scope: name, Required: slices.Contains(r.Client.RequiredScopes, name)}
+		scope.Unticked = before != nil && before.Scopes != nil && !scope.Required && !slices.Contains(before.Scopes, name)
+		scopes, some = append(scopes, scope), some || !scope.Required
+	}
+	return scopes, some
 }
 
 func addrText(addr netip.Addr) string {

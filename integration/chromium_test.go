@@ -29,6 +29,7 @@ const (
 	reportButton  chromedp.CSS = "button[value=report]"
 	switchButton  chromedp.CSS = "button[value=switch]"
 	confirmBox    chromedp.CSS = "[name=confirm]"
+	profileBox    chromedp.CSS = "[name=scope][value=profile]"
 )
 
 // chromium is the browser of all tests: a context to open tabs with.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,6 +30,22 @@ type gallery struct {
 	events chan devicegrant.Event
 
 	verdict devicegrant.Verdict
+	more    asking // what grants ask for besides scopes
+}
+
+// asking is what a grant asks for besides scopes.
+type asking struct{ resource, details string }
+
+// keeper is a Store in which grants ask for what the gallery says.
+type keeper struct {
+	devicegrant.Store
+	g *gallery
+}
+
+func (k keeper) Create(ctx context.Context, g *devicegrant.Grant) error {
+	more := *g
+	more.Resource, more.AuthorizationDetails = k.g.more.resource, k.g.more.details
+	return k.Store.Create(ctx, &more)
 }
 
 // startGallery starts one; change, when not nil, adapts its Config.
@@ -42,14 +59,14 @@ func startGallery(t *testing.T, change func(*devicegrant.Config)) *gallery {
 	t.Cleanup(server.Close)
 	g.origin = server.URL
 	cfg := devicegrant.Config{
-		Store:           g.store,
+		Store:           keeper{g.store, g},
 		Keys:            [][]byte{bytes.Repeat([]byte{1}, 32)},
 		VerificationURI: g.origin + "/device",
 		AuthenticateClient: func(context.Context, devicegrant.Credentials) (devicegrant.Client, error) {
 			return devicegrant.Client{}, devicegrant.ErrInvalidClient
 		},
 		Client: func(_ context.Context, id string) (devicegrant.Client, error) {
-			return devicegrant.Client{ID: id, Name: "Living-room TV"}, nil
+			return devicegrant.Client{ID: id, Name: "Living-room TV", RequiredScopes: []string{"openid"}}, nil
 		},
 		SignedIn:    func(http.ResponseWriter, *http.Request, string) (string, bool) { return "alice", true },
 		AccountName: func(context.Context, string) (string, error) { return "alice@example.com", nil },
@@ -78,8 +95,8 @@ func startGallery(t *testing.T, change func(*devicegrant.Config)) *gallery {
 // authorize starts an authorization from elsewhere.
 func (g *gallery) authorize() answer {
 	g.t.Helper()
-	a, err := g.Authorize(g.t.Context(), devicegrant.Client{ID: "tv", DeviceGrant: true, Scopes: []string{"openid", "profile"}}, devicegrant.AuthorizationRequest{
-		Scope:  "openid profile",
+	a, err := g.Authorize(g.t.Context(), devicegrant.Client{ID: "tv", DeviceGrant: true, Scopes: []string{"openid", "profile", "offline_access"}}, devicegrant.AuthorizationRequest{
+		Scope:  "openid profile offline_access",
 		Device: devicegrant.Device{Name: "TV in the living room", Addr: netip.MustParseAddr("203.0.113.7")},
 	})
 	require.NoError(g.t, err)
@@ -102,6 +119,10 @@ func (g *gallery) await(kind devicegrant.EventType) devicegrant.Event {
 	}
 }
 
+// paymentDetails are authorization details of two types, in two directions.
+const paymentDetails = `[{"type":"payment_initiation","instructedAmount":{"currency":"EUR","amount":"123.50"},"creditorName":"מאפיית השכונה",` +
+	`"remittance":"\u202einvoice 7","creditorAccount":{"iban":"DE02100100109307118603"}},{"type":"calendar","actions":["read"],"locations":[]}]`
+
 // exhibits are all the pages, each with how a browser gets there.
 var exhibits = []struct {
 	name   string
@@ -119,6 +140,22 @@ var exhibits = []struct {
 	{"review-unconfirmed", http.StatusBadRequest, func(g *gallery, b *tab) int64 {
 		b.open(g.authorize().VerificationURIComplete)
 		b.do(chromedp.Evaluate[chromedp.Void]("document.querySelector('[name=confirm]').required = false"))
+		return b.press(approveButton)
+	}},
+	{"review-details", http.StatusOK, func(g *gallery, b *tab) int64 {
+		g.more = asking{"https://api.example.com/photos urn:example:calendar", paymentDetails}
+		defer func() { g.more = asking{} }()
+		return b.open(g.authorize().VerificationURIComplete)
+	}},
+	{"review-long-details", http.StatusOK, func(g *gallery, b *tab) int64 {
+		g.more = asking{"", "[" + strings.Repeat(paymentDetails[1:len(paymentDetails)-1]+",", 40) + `{"type":"end"}]`}
+		defer func() { g.more = asking{} }()
+		return b.open(g.authorize().VerificationURIComplete)
+	}},
+	{"review-narrow-unconfirmed", http.StatusBadRequest, func(g *gallery, b *tab) int64 {
+		b.open(g.authorize().VerificationURIComplete)
+		b.do(chromedp.Evaluate[chromedp.Void]("document.querySelector('[name=confirm]').required = false"))
+		b.do(chromedp.Click(profileBox))
 		return b.press(approveButton)
 	}},
 	{"approved", http.StatusOK, func(g *gallery, b *tab) int64 {
@@ -188,7 +225,7 @@ var exhibits = []struct {
 // to object to, whichever way the language runs. With SCREENSHOTS they have their
 // pictures taken, in more languages.
 func TestEveryPage(t *testing.T) {
-	g := startGallery(t, func(c *devicegrant.Config) { c.ConfirmCode = true })
+	g := startGallery(t, func(c *devicegrant.Config) { c.ConfirmCode, c.NarrowScopes = true, true })
 	b := newTab(t)
 	for _, language := range []string{"en", "ar"} {
 		b.speak(language)

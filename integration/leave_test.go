@@ -28,7 +28,7 @@ func TestPagesLeaveToDeny(t *testing.T) {
 			b.open(a.VerificationURIComplete)
 			leave(b)
 			assert.Equal(t, "alice", g.await(devicegrant.EventLeft).Subject)
-			_, err := g.Poll(t.Context(), "tv", a.DeviceCode)
+			_, err := g.Poll(t.Context(), devicegrant.PollRequest{ClientID: "tv", DeviceCode: a.DeviceCode})
 			require.ErrorIs(t, err, devicegrant.ErrAccessDenied)
 		})
 	}

@@ -4,8 +4,10 @@
 package memstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -53,6 +55,7 @@ var errDeviceCodeExists = errors.New("memstore: device code is stored already")
 var (
 	_ devicegrant.Store   = (*Store)(nil)
 	_ devicegrant.Counter = (*Store)(nil)
+	_ devicegrant.Lister  = (*Store)(nil)
 	_ devicegrant.Tallier = (*Store)(nil)
 )
 
@@ -100,8 +103,10 @@ func (s *Store) Create(_ context.Context, g *devicegrant.Grant) error {
 		return devicegrant.ErrFull
 	}
 	stored := *g
+	stored.Key = devicegrant.Key{}
 	// They may be part of a whole request.
-	stored.ClientID, stored.Scope = strings.Clone(g.ClientID), strings.Clone(g.Scope)
+	stored.ClientID, stored.Scope, stored.Resource = strings.Clone(g.ClientID), strings.Clone(g.Scope), strings.Clone(g.Resource)
+	stored.AuthorizationDetails, stored.TokenHint = strings.Clone(g.AuthorizationDetails), strings.Clone(g.TokenHint)
 	stored.Device.Name, stored.Device.UserAgent = strings.Clone(g.Device.Name), strings.Clone(g.Device.UserAgent)
 	codes.m[g.UserCode] = g.DeviceCode
 	grants.m[g.DeviceCode] = &stored
@@ -175,6 +180,9 @@ func (s *Store) swap(g *devicegrant.Grant) (freed devicegrant.UserCodeDigest, er
 	}
 	stored.UserCode, stored.State, stored.Subject, stored.ExpiresAt = g.UserCode, g.State, g.Subject, g.ExpiresAt
 	stored.Session, stored.Entered = g.Session, g.Entered
+	if stored.Scope != g.Scope {
+		stored.Scope = strings.Clone(g.Scope) // It may be part of a longer one.
+	}
 	stored.Version++
 	return freed, nil
 }
@@ -227,6 +235,44 @@ func (shard *grantShard) purge(before time.Time, limit int) map[devicegrant.Devi
 		}
 	}
 	return purged
+}
+
+// List implements devicegrant.Lister. It walks the shards, which are in the order of
+// device codes, and holds one at a time.
+func (s *Store) List(ctx context.Context, q devicegrant.ListQuery) ([]*devicegrant.Grant, error) {
+	var list []*devicegrant.Grant
+	for i := int(q.After[0]); i < shardCount && len(list) < q.Limit; i++ {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		list = append(list, s.grants[i].list(&q, q.Limit-len(list))...)
+	}
+	return list, nil
+}
+
+// list returns copies of the first grants for which q is true, at most limit.
+func (shard *grantShard) list(q *devicegrant.ListQuery, limit int) []*devicegrant.Grant {
+	shard.Lock()
+	defer shard.Unlock()
+	var codes []devicegrant.DeviceCodeDigest
+	for code, g := range shard.m {
+		if bytes.Compare(code[:], q.After[:]) > 0 && matches(g, q) {
+			codes = append(codes, code)
+		}
+	}
+	slices.SortFunc(codes, func(a, b devicegrant.DeviceCodeDigest) int { return bytes.Compare(a[:], b[:]) })
+	list := make([]*devicegrant.Grant, min(limit, len(codes)))
+	for i := range list {
+		g := *shard.m[codes[i]]
+		list[i] = &g
+	}
+	return list
+}
+
+// matches is all of a ListQuery but After.
+func matches(g *devicegrant.Grant, q *devicegrant.ListQuery) bool {
+	return (g.State == devicegrant.Pending || g.State == devicegrant.Approved) && g.ExpiresAt.After(q.Now) &&
+		(q.ClientID == "" || g.ClientID == q.ClientID) && (q.Subject == "" || g.Subject == q.Subject)
 }
 
 // Count implements devicegrant.Counter: the grants held, in whatever state.

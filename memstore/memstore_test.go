@@ -157,20 +157,31 @@ func TestPollDoesNotAllocate(t *testing.T) {
 
 // The text of a grant is often a part of a request, which must not stay because of it.
 func TestKeepsNoRequest(t *testing.T) {
-	request := "client_id=tv&scope=openid&device_name=Kitchen&user_agent=TV/1.0"
+	request := "client_id=tv&scope=openid&device_name=Kitchen&user_agent=TV/1.0&resource=urn:a&authorization_details=[{}]"
 	g := grant(0)
 	g.ClientID, g.Scope = request[10:12], request[19:25]
 	g.Device.Name, g.Device.UserAgent = request[38:45], request[57:63]
-	given := []string{g.ClientID, g.Scope, g.Device.Name, g.Device.UserAgent}
-	require.Equal(t, []string{"tv", "openid", "Kitchen", "TV/1.0"}, given)
+	g.Resource, g.AuthorizationDetails, g.TokenHint = request[73:78], request[101:105], request[10:12]
+	texts := func(g *devicegrant.Grant) []string {
+		return []string{g.ClientID, g.Scope, g.Device.Name, g.Device.UserAgent, g.Resource, g.AuthorizationDetails, g.TokenHint}
+	}
+	given := texts(g)
+	require.Equal(t, []string{"tv", "openid", "Kitchen", "TV/1.0", "urn:a", "[{}]", "tv"}, given)
 	s := memstore.New(0)
 	require.NoError(t, s.Create(t.Context(), g))
 	got, err := s.ByDeviceCode(t.Context(), g.DeviceCode)
 	require.NoError(t, err)
-	for i, text := range []string{got.ClientID, got.Scope, got.Device.Name, got.Device.UserAgent} {
+	for i, text := range texts(got) {
 		assert.Equal(t, given[i], text)
 		assert.NotSame(t, unsafe.StringData(given[i]), unsafe.StringData(text), "%q is a part of the request", text)
 	}
+
+	got.Scope = request[19:23]
+	require.NoError(t, s.Swap(t.Context(), got))
+	swapped, err := s.ByDeviceCode(t.Context(), g.DeviceCode)
+	require.NoError(t, err)
+	assert.Equal(t, "open", swapped.Scope)
+	assert.NotSame(t, unsafe.StringData(got.Scope), unsafe.StringData(swapped.Scope), "the narrowed scope is a part of the request")
 }
 
 // Whoever makes up addresses neither fills the memory nor has others' tallies forgotten

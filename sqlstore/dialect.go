@@ -53,19 +53,24 @@ type texts struct {
 
 // The statements, and parts of some, that they write in the same way.
 const (
-	newGrant = `devicegrant_grants (device_code, user_code, id, client_id, scope, device_name, device_agent, device_addr,
-	state, subject, session, entered, created_at, expires_at, version, interval_us, on_time, last_poll, repeated)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	newGrant = `devicegrant_grants (device_code, user_code, id, client_id, scope, resource, authorization_details, token_hint,
+	device_name, device_agent, device_addr, state, subject, session, entered, created_at, expires_at, version,
+	interval_us, on_time, last_poll, repeated)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 	// The pace is the one that polls have made, or, before the first, the grant's own.
-	readGrant = `SELECT g.device_code, g.user_code, g.id, g.client_id, g.scope, g.device_name, g.device_agent, g.device_addr,
-	g.state, g.subject, g.session, g.entered, g.created_at, g.expires_at, g.version,
+	readGrant = `SELECT g.device_code, g.user_code, g.id, g.client_id, g.scope, g.resource, g.authorization_details, g.token_hint,
+	g.device_name, g.device_agent, g.device_addr, g.state, g.subject, g.session, g.entered, g.created_at, g.expires_at, g.version,
 	COALESCE(p.interval_us, g.interval_us), COALESCE(p.on_time, g.on_time),
 	COALESCE(p.last_poll, g.last_poll), COALESCE(p.repeated, g.repeated)
 FROM devicegrant_grants g LEFT JOIN devicegrant_polls p ON p.device_code = g.device_code
 WHERE g.`
 
-	swapGrant = `UPDATE devicegrant_grants SET user_code = ?, state = ?, subject = ?, session = ?, entered = ?, expires_at = ?, receipt = ?,
+	// listed follows readGrant. Of each filter, the first parameter says that it is empty.
+	listed = `device_code > ? AND g.state IN (1, 2) AND g.expires_at > ? AND (? OR g.client_id = ?) AND (? OR g.subject = ?)
+ORDER BY g.device_code LIMIT ?`
+
+	swapGrant = `UPDATE devicegrant_grants SET user_code = ?, scope = ?, state = ?, subject = ?, session = ?, entered = ?, expires_at = ?, receipt = ?,
 	version = version + 1
 WHERE device_code = ? AND version = ?`
 

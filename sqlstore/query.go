@@ -14,9 +14,9 @@ import (
 
 // queries are the statements of a Store.
 type queries struct {
-	create, byUserCode, byDeviceCode, poll, swap, purge query
-	lock, receipt                                       query
-	tallies, insertTally, updateTally, purgeTallies     query
+	create, byUserCode, byDeviceCode, list          query
+	poll, swap, purge, lock, receipt                query
+	tallies, insertTally, updateTally, purgeTallies query
 }
 
 // query is one statement.
@@ -35,6 +35,7 @@ func newQueries(ctx context.Context, db *sql.DB, d Dialect, prefix string) (q qu
 		{&q.create, d.texts.create},
 		{&q.byUserCode, readGrant + "user_code = ?"},
 		{&q.byDeviceCode, readGrant + "device_code = ?"},
+		{&q.list, readGrant + listed},
 		{&q.poll, d.texts.poll},
 		{&q.swap, swapGrant},
 		{&q.purge, d.texts.purge},
@@ -76,7 +77,7 @@ func number(text string) string {
 func (q *queries) close() error {
 	var errs []error
 	for _, q := range []query{
-		q.create, q.byUserCode, q.byDeviceCode, q.poll, q.swap, q.purge, q.lock, q.receipt,
+		q.create, q.byUserCode, q.byDeviceCode, q.list, q.poll, q.swap, q.purge, q.lock, q.receipt,
 		q.tallies, q.insertTally, q.updateTally, q.purgeTallies,
 	} {
 		if q.prepared != nil {

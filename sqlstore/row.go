@@ -17,6 +17,9 @@ import (
 const (
 	maxName        = 1 << 10
 	maxScope       = 1<<16 - 1
+	maxResource    = 4 << 10
+	maxDetails     = 16 << 10
+	maxTokenHint   = 1 << 10
 	maxDeviceName  = 256
 	maxDeviceAgent = 512
 	maxDeviceAddr  = 64
@@ -32,6 +35,9 @@ func checkText(g *devicegrant.Grant) error {
 		{"client id", g.ClientID, maxName},
 		{"subject", g.Subject, maxName},
 		{"scope", g.Scope, maxScope},
+		{"resource", g.Resource, maxResource},
+		{"value of authorization_details", g.AuthorizationDetails, maxDetails},
+		{"token hint", g.TokenHint, maxTokenHint},
 		{"device name", g.Device.Name, maxDeviceName},
 		{"user agent", g.Device.UserAgent, maxDeviceAgent},
 		{"address", address(g.Device.Addr), maxDeviceAddr},
@@ -53,6 +59,7 @@ type row struct {
 	deviceCode, userCode      []byte
 	id                        uuid.UUID
 	clientID, scope, subject  string
+	resource, details, hint   string
 	device                    devicegrant.Device // but for the address
 	addr                      []byte
 	state                     devicegrant.State
@@ -64,15 +71,16 @@ type row struct {
 
 func (r *row) columns() []any {
 	return []any{
-		&r.deviceCode, &r.userCode, &r.id, &r.clientID, &r.scope, &r.device.Name, &r.device.UserAgent, &r.addr,
-		&r.state, &r.subject, &r.session, &r.entered, &r.created, &r.expires, &r.version,
+		&r.deviceCode, &r.userCode, &r.id, &r.clientID, &r.scope, &r.resource, &r.details, &r.hint,
+		&r.device.Name, &r.device.UserAgent, &r.addr, &r.state, &r.subject, &r.session, &r.entered, &r.created, &r.expires, &r.version,
 		&r.pace.interval, &r.pace.onTime, &r.pace.last, &r.pace.repeated,
 	}
 }
 
 func (r *row) read() (*devicegrant.Grant, error) {
 	g := &devicegrant.Grant{
-		ID: r.id, ClientID: r.clientID, Scope: r.scope, Device: r.device, State: r.state, Subject: r.subject, Entered: r.entered,
+		ID: r.id, ClientID: r.clientID, Scope: r.scope, Resource: r.resource, AuthorizationDetails: r.details, TokenHint: r.hint,
+		Device: r.device, State: r.state, Subject: r.subject, Entered: r.entered,
 		CreatedAt: instant(r.created), ExpiresAt: instant(r.expires), Pace: r.pace.read(), Version: r.version,
 	}
 	copy(g.DeviceCode[:], r.deviceCode)

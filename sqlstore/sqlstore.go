@@ -7,8 +7,8 @@
 //
 // It imports no driver, starts no goroutine and changes no schema unless told to.
 // Each method of devicegrant.Store is one statement that goes by an index; Purge is one
-// for grants and one for tallies. Polls are recorded apart from the grants, so that none
-// of them touches a decision.
+// for grants and one for tallies. List alone may read a whole table. Polls are recorded
+// apart from the grants, so that none of them touches a decision.
 //
 // A host that keeps its tokens in the same database has them written in the
 // transaction that redeems the grant: see [Store.Transactional].
@@ -55,6 +55,7 @@ type Store struct {
 var (
 	_ devicegrant.Store   = (*Store)(nil)
 	_ devicegrant.Tallier = (*Store)(nil)
+	_ devicegrant.Lister  = (*Store)(nil)
 )
 
 // New returns a Store in db, which stays the host's to configure and to close. The
@@ -89,8 +90,9 @@ func New(db *sql.DB, dialect Dialect, cfg Config) (*Store, error) {
 func (s *Store) Close() error { return s.queries.close() }
 
 // Create implements devicegrant.Store. Text that is not UTF-8, has a NUL in it or is
-// too long is an error: 1 KiB of client id or subject, 64 KiB of scope, 256 bytes of the
-// device's name, 512 of its user agent and 64 of its address.
+// too long is an error: 1 KiB of client id, subject or token hint, 64 KiB of scope, 4 KiB
+// of resource, 16 KiB of authorization details, 256 bytes of the device's name, 512 of its
+// user agent and 64 of its address.
 func (s *Store) Create(ctx context.Context, g *devicegrant.Grant) error {
 	if err := checkText(g); err != nil {
 		return err
@@ -98,6 +100,7 @@ func (s *Store) Create(ctx context.Context, g *devicegrant.Grant) error {
 	return s.write(ctx, "create", func(ctx context.Context) error {
 		return s.queries.create.changeOne(ctx, devicegrant.ErrUserCodeExists,
 			g.DeviceCode[:], digest(g.UserCode), s.dialect.id(g.ID), g.ClientID, g.Scope,
+			g.Resource, g.AuthorizationDetails, g.TokenHint,
 			g.Device.Name, g.Device.UserAgent, address(g.Device.Addr), g.State, g.Subject, digest(g.Session), g.Entered,
 			g.CreatedAt.UnixMicro(), g.ExpiresAt.UnixMicro(), g.Version,
 			g.Pace.Interval.Microseconds(), micros(g.Pace.OnTime), micros(g.Pace.Last), g.Pace.Repeated)
@@ -124,6 +127,34 @@ func (s *Store) read(ctx context.Context, q query, code []byte) (g *devicegrant.
 		return err
 	})
 	return g, err
+}
+
+// List implements devicegrant.Lister. It goes by the primary key from q.After on, and reads
+// past what does not match, to the end of the table if there is too little: it has no index
+// of its own, which every create would have to pay for.
+func (s *Store) List(ctx context.Context, q devicegrant.ListQuery) (list []*devicegrant.Grant, err error) {
+	for _, filter := range []string{q.ClientID, q.Subject} {
+		if !isText(filter) || len(filter) > maxName {
+			return nil, nil // No grant has it.
+		}
+	}
+	args := []any{q.After[:], q.Now.UnixMicro(), q.ClientID == "", q.ClientID, q.Subject == "", q.Subject, q.Limit}
+	err = s.do(ctx, "list", func(ctx context.Context) error {
+		list = nil // Of a try before, nothing counts.
+		return s.queries.list.each(ctx, args, func(rows *sql.Rows) error {
+			var r row
+			if err := rows.Scan(r.columns()...); err != nil {
+				return err
+			}
+			g, err := r.read()
+			list = append(list, g)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
 }
 
 // Poll implements devicegrant.Store. A poll by another client, or of a grant that
@@ -166,7 +197,7 @@ func (s *Store) Swap(ctx context.Context, g *devicegrant.Grant) error {
 
 func swapArgs(g *devicegrant.Grant, receipt any) []any {
 	return []any{
-		digest(g.UserCode), g.State, g.Subject, digest(g.Session), g.Entered, g.ExpiresAt.UnixMicro(), receipt,
+		digest(g.UserCode), g.Scope, g.State, g.Subject, digest(g.Session), g.Entered, g.ExpiresAt.UnixMicro(), receipt,
 		g.DeviceCode[:], g.Version,
 	}
 }

@@ -113,7 +113,7 @@ func statements(t *testing.T, d Dialect, prefix string) map[string]string {
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, q.close()) })
 	return map[string]string{
-		"create": q.create.text, "byUserCode": q.byUserCode.text, "byDeviceCode": q.byDeviceCode.text, "poll": q.poll.text,
+		"create": q.create.text, "byUserCode": q.byUserCode.text, "byDeviceCode": q.byDeviceCode.text, "list": q.list.text, "poll": q.poll.text,
 		"swap": q.swap.text, "purge": q.purge.text, "lock": q.lock.text, "receipt": q.receipt.text,
 		"tallies": q.tallies.text, "insertTally": q.insertTally.text, "updateTally": q.updateTally.text, "purgeTallies": q.purgeTallies.text,
 	}
@@ -122,7 +122,7 @@ func statements(t *testing.T, d Dialect, prefix string) map[string]string {
 // Every dialect takes the same arguments, and leaves no gap of a text's unfilled.
 func TestStatements(t *testing.T) {
 	arguments := map[string]int{
-		"create": 19, "byUserCode": 1, "byDeviceCode": 1, "poll": 3, "swap": 9, "purge": 2, "lock": 2, "receipt": 2,
+		"create": 22, "byUserCode": 1, "byDeviceCode": 1, "list": 7, "poll": 3, "swap": 10, "purge": 2, "lock": 2, "receipt": 2,
 		"tallies": devicegrant.MaxTallies, "insertTally": 4, "updateTally": 5, "purgeTallies": 2,
 	}
 	for _, d := range dialects {
@@ -201,17 +201,24 @@ func TestCheckText(t *testing.T) {
 		g    devicegrant.Grant
 		want string // in the error; empty without one
 	}{
-		"empty":                    {devicegrant.Grant{}, ""},
-		"all there is in Unicode":  {devicegrant.Grant{ClientID: "📺 \u202e ÄÖ", Subject: "'\"`\\%_\n\x01\x7f", Scope: "\ufffd \U0010ffff"}, ""},
-		"as long as may be":        {devicegrant.Grant{ClientID: long(1024), Subject: long(1024), Scope: long(65535)}, ""},
-		"a client id too long":     {devicegrant.Grant{ClientID: long(1025)}, "the client id has 1025 bytes; at most 1024"},
-		"a subject too long":       {devicegrant.Grant{Subject: long(1025)}, "the subject has 1025 bytes"},
-		"a scope too long":         {devicegrant.Grant{Scope: long(65536)}, "the scope has 65536 bytes; at most 65535"},
-		"too long in bytes only":   {devicegrant.Grant{Subject: strings.Repeat("ü", 513)}, "1026 bytes"},
-		"a NUL in the client id":   {devicegrant.Grant{ClientID: "a\x00b"}, "the client id is not text"},
-		"a NUL in the subject":     {devicegrant.Grant{Subject: "\x00"}, "the subject is not text"},
-		"a NUL in the scope":       {devicegrant.Grant{Scope: "openid\x00"}, "the scope is not text"},
-		"a scope that is no UTF-8": {devicegrant.Grant{Scope: "\xff"}, "the scope is not text"},
+		"empty":                     {devicegrant.Grant{}, ""},
+		"all there is in Unicode":   {devicegrant.Grant{ClientID: "📺 \u202e ÄÖ", Subject: "'\"`\\%_\n\x01\x7f", Scope: "\ufffd \U0010ffff"}, ""},
+		"as long as may be":         {devicegrant.Grant{ClientID: long(1024), Subject: long(1024), Scope: long(65535)}, ""},
+		"all of the tokens":         {devicegrant.Grant{Resource: long(4096), AuthorizationDetails: long(16384), TokenHint: long(1024)}, ""},
+		"a client id too long":      {devicegrant.Grant{ClientID: long(1025)}, "the client id has 1025 bytes; at most 1024"},
+		"a subject too long":        {devicegrant.Grant{Subject: long(1025)}, "the subject has 1025 bytes"},
+		"a scope too long":          {devicegrant.Grant{Scope: long(65536)}, "the scope has 65536 bytes; at most 65535"},
+		"a resource too long":       {devicegrant.Grant{Resource: long(4097)}, "the resource has 4097 bytes; at most 4096"},
+		"details too long":          {devicegrant.Grant{AuthorizationDetails: long(16385)}, "the value of authorization_details has 16385 bytes; at most 16384"},
+		"a hint too long":           {devicegrant.Grant{TokenHint: long(1025)}, "the token hint has 1025 bytes; at most 1024"},
+		"a NUL in the resource":     {devicegrant.Grant{Resource: "urn:\x00"}, "the resource is not text"},
+		"details that are no UTF-8": {devicegrant.Grant{AuthorizationDetails: "[\xff]"}, "the value of authorization_details is not text"},
+		"a NUL in the hint":         {devicegrant.Grant{TokenHint: "\x00"}, "the token hint is not text"},
+		"too long in bytes only":    {devicegrant.Grant{Subject: strings.Repeat("ü", 513)}, "1026 bytes"},
+		"a NUL in the client id":    {devicegrant.Grant{ClientID: "a\x00b"}, "the client id is not text"},
+		"a NUL in the subject":      {devicegrant.Grant{Subject: "\x00"}, "the subject is not text"},
+		"a NUL in the scope":        {devicegrant.Grant{Scope: "openid\x00"}, "the scope is not text"},
+		"a scope that is no UTF-8":  {devicegrant.Grant{Scope: "\xff"}, "the scope is not text"},
 		"a device in full": {devicegrant.Grant{Device: devicegrant.Device{
 			Name: long(256), UserAgent: long(512), Addr: netip.MustParseAddr("2001:db8:1111:2222:3333:4444:5555:6666%" + long(24)),
 		}}, ""},
@@ -242,6 +249,23 @@ func TestBadTextIsNotSent(t *testing.T) {
 	require.ErrorContains(t, s.Swap(t.Context(), bad), "not text")
 	require.ErrorContains(t, s.Transactional().Redeem(t.Context(), bad, nil), "not text")
 	assert.Equal(t, sent, db.sent())
+}
+
+// Nor is the database asked for grants of whom none can be.
+func TestListOfBadTextIsEmpty(t *testing.T) {
+	db := &fakeDatabase{}
+	s := db.store(t, SQLite)
+	sent := db.sent()
+	for _, bad := range []string{"a\x00", "\xff", strings.Repeat("x", maxName+1)} {
+		for _, q := range []devicegrant.ListQuery{{ClientID: bad, Limit: 1}, {Subject: bad, Limit: 1}} {
+			list, err := s.List(t.Context(), q)
+			require.NoError(t, err)
+			assert.Empty(t, list)
+		}
+	}
+	assert.Equal(t, sent, db.sent())
+	_, err := s.List(t.Context(), devicegrant.ListQuery{ClientID: "tv", Limit: 1})
+	require.ErrorContains(t, err, "sqlstore: list: ", "the database's answer is no grant")
 }
 
 func TestTimes(t *testing.T) {
@@ -444,7 +468,7 @@ func TestCloseReleasesStatements(t *testing.T) {
 		db := database.open(t)
 		s, err := New(db, d, Config{})
 		require.NoError(t, err)
-		assert.Equal(t, d.prepares, database.prepared() == 12, d)
+		assert.Equal(t, d.prepares, database.prepared() == 13, d)
 		require.NoError(t, s.Close())
 		assert.Zero(t, database.prepared())
 		assert.NoError(t, db.PingContext(t.Context()), "the database stays open")

@@ -16,6 +16,7 @@ type Transactional struct{ *Store }
 var (
 	_ devicegrant.Redeemer = Transactional{}
 	_ devicegrant.Tallier  = Transactional{}
+	_ devicegrant.Lister   = Transactional{}
 )
 
 // Transactional returns the Store for a host that keeps its tokens in the same

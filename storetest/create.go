@@ -13,6 +13,8 @@ import (
 
 var createClauses = []clause{
 	{"stores every field", createStoresFields},
+	{"stores what was asked for byte for byte", createStoresRequest},
+	{"keeps no key", createKeepsNoKey},
 	{"stores any state, session, version and pace", createStoresHistory},
 	{"stores any device", createStoresDevice},
 	{"keeps times as instants, to the microsecond", createKeepsInstants},
@@ -60,6 +62,32 @@ func createStoresFields(s *suite) {
 	long := strings.Repeat("https://example.com/scope/", 400) // 10 KB
 	s.wantStored("a long scope", s.store(func(g *devicegrant.Grant) { g.Scope = long }))
 	s.wantStored("a zero ID", s.store(func(g *devicegrant.Grant) { g.ID = uuid.Nil }))
+}
+
+func createStoresRequest(s *suite) {
+	for name, text := range inOrder(texts) {
+		g := s.store(func(g *devicegrant.Grant) {
+			g.Resource, g.AuthorizationDetails, g.TokenHint = text, "details "+text, "hint "+text
+		})
+		s.wantStored("what was asked for is "+name, g)
+	}
+	s.wantStored("nothing was asked for", s.store(func(g *devicegrant.Grant) { g.Resource, g.AuthorizationDetails, g.TokenHint = "", "", "" }))
+	s.wantStored("details that another writer of JSON would change", s.store(func(g *devicegrant.Grant) {
+		g.AuthorizationDetails = "[ {\"type\":\"a\\u0062\",\"n\":1.50,\"b\":1e2 ,\"a\":\"/\\/\"}\r\n]"
+	}))
+	s.wantStored("as much as there can be", s.store(func(g *devicegrant.Grant) {
+		g.Resource = strings.Repeat("x", 4<<10)
+		g.AuthorizationDetails = strings.Repeat("€ ", 4<<10)
+		g.TokenHint = strings.Repeat("ж", 512)
+	}))
+}
+
+func createKeepsNoKey(s *suite) {
+	want := s.grant()
+	given := *want
+	given.Key = devicegrant.Key{Method: devicegrant.KeyDPoP, Thumbprint: "thumbprint"}
+	s.create(&given)
+	s.wantStored("created with a key", want)
 }
 
 func createStoresHistory(s *suite) {
@@ -174,7 +202,7 @@ func createCopies(s *suite) {
 // spoil changes every field.
 func spoil(g *devicegrant.Grant) {
 	*g = devicegrant.Grant{
-		ID: uuid.NewSHA1(uuid.NameSpaceOID, []byte("spoiled")), DeviceCode: [32]byte{1}, UserCode: [32]byte{1}, ClientID: "spoiled", Scope: "spoiled",
+		ID: uuid.NewSHA1(uuid.NameSpaceOID, []byte("spoiled")), DeviceCode: [32]byte{1}, UserCode: [32]byte{1}, ClientID: "spoiled", Scope: "spoiled", Resource: "spoiled", AuthorizationDetails: "spoiled", TokenHint: "spoiled",
 		Device: elsewhere, State: devicegrant.Denied, Subject: "spoiled", Session: [32]byte{1}, Entered: 7, CreatedAt: noon.Add(-time.Hour), ExpiresAt: noon.Add(time.Hour),
 		Pace: devicegrant.Pace{Interval: time.Hour, OnTime: noon, Last: noon}, Version: 1000,
 	}

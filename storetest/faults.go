@@ -53,8 +53,8 @@ type Fault struct {
 // another. Make one with NewFaulty. It is safe for concurrent use, as long as
 // Before and After are set first.
 //
-// It is neither a devicegrant.Counter nor a devicegrant.Redeemer, even if the Store
-// that it wraps is: a server on it claims, issues and commits in steps. Nor is it a
+// It is no devicegrant.Counter, devicegrant.Lister or devicegrant.Redeemer, even if the
+// Store that it wraps is: a server on it claims, issues and commits in steps. Nor is it a
 // devicegrant.Tallier; FaultyTallier is.
 type Faulty struct {
 	// Before, if not nil, is called before each call takes effect, with the number

@@ -91,6 +91,7 @@ func (m *model) createOne() {
 	g := m.grant(func(g *devicegrant.Grant) {
 		g.UserCode = [32]byte{'c', byte(m.rng.IntN(20))}
 		g.CreatedAt, g.ExpiresAt = m.now, m.now.Add(lifetime)
+		g.Resource, g.TokenHint = texts["quotes"], texts["lines"]
 		g.Device.Name, g.Device.Addr = texts["accents"], netip.AddrFrom16([16]byte{0: 0x20, 15: byte(m.rng.IntN(256))})
 		g.Pace.Interval = intervals[m.rng.IntN(len(intervals))]
 	})
@@ -170,7 +171,8 @@ func (m *model) swapOne() {
 	given.State, given.Subject = states[m.rng.IntN(len(states))], texts["quotes"][:m.rng.IntN(5)]
 	given.ExpiresAt = given.ExpiresAt.Add(time.Duration(m.rng.IntN(2e6)-1e6) * time.Microsecond)
 	given.Session, given.Entered = sessions[m.rng.IntN(len(sessions))], m.rng.IntN(devicegrant.MaxEntered+1)
-	given.Device = devicegrant.Device{} // It is not Swap's to write.
+	given.Scope = texts["markup"][:m.rng.IntN(5)]
+	given.Device, given.Resource = devicegrant.Device{}, "" // They are not Swap's to write.
 	if given.State == devicegrant.Redeemed {
 		given.UserCode = noUserCode
 	}
@@ -184,7 +186,7 @@ func (m *model) swapOne() {
 		m.Fatalf("%s: %v", m.at("Swap of the stored version"), err)
 	}
 	stored.UserCode, stored.State, stored.Subject, stored.ExpiresAt = given.UserCode, given.State, given.Subject, given.ExpiresAt
-	stored.Session, stored.Entered = given.Session, given.Entered
+	stored.Scope, stored.Session, stored.Entered = given.Scope, given.Session, given.Entered
 	stored.Version++
 }
 

@@ -1,7 +1,9 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"maps"
 	"math"
 	"net/netip"
@@ -38,7 +40,7 @@ func TestSoundStoresPass(t *testing.T) {
 }
 
 func TestMutantsAreCaught(t *testing.T) {
-	for _, m := range slices.Concat(createMutants, readMutants, swapMutants, pollMutants, paceMutants, purgeMutants, tallyMutants) {
+	for _, m := range slices.Concat(createMutants, readMutants, swapMutants, pollMutants, paceMutants, purgeMutants, listMutants, tallyMutants) {
 		t.Run(m.name, func(t *testing.T) {
 			wantCaught(t, m.clause, func() devicegrant.Store {
 				r := newReference()
@@ -169,6 +171,32 @@ var createMutants = []mutant{
 			return nil
 		}
 	}},
+	{"Create keeps the key", "Create/keeps no key", func(r *reference) {
+		r.create = func(r *reference, g *grant) error {
+			err := create(r, g)
+			if err == nil {
+				r.edit(g.DeviceCode, func(stored *grant) { stored.Key = g.Key })
+			}
+			return err
+		}
+	}},
+	{"Create forgets the resource", "Create/stores what was asked for byte for byte", createAs(func(g *grant) { g.Resource = "" })},
+	{"Create forgets the hint", "Create/stores what was asked for byte for byte", createAs(func(g *grant) { g.TokenHint = "" })},
+	{"details are written anew", "Create/stores what was asked for byte for byte", createAs(func(g *grant) {
+		var compact bytes.Buffer
+		if json.Compact(&compact, []byte(g.AuthorizationDetails)) == nil {
+			g.AuthorizationDetails = compact.String()
+		}
+	})},
+	{"details in 8 KiB", "Create/stores what was asked for byte for byte", createAs(func(g *grant) {
+		g.AuthorizationDetails = g.AuthorizationDetails[:min(len(g.AuthorizationDetails), 8<<10)]
+	})},
+	{"resources in 1 KiB", "Create/stores what was asked for byte for byte", createAs(func(g *grant) { g.Resource = g.Resource[:min(len(g.Resource), 1<<10)] })},
+	{"hints in 255 characters", "Create/stores what was asked for byte for byte", createAs(func(g *grant) {
+		if r := []rune(g.TokenHint); len(r) > 255 {
+			g.TokenHint = string(r[:255])
+		}
+	})},
 	{"Create forgets the session", "Create/stores any state, session, version and pace", createAs(func(g *grant) { g.Session = devicegrant.SessionDigest{} })},
 	{"a session that ends with zero is padded with spaces", "Create/stores any state, session, version and pace", createAs(func(g *grant) {
 		if g.Session[0] == 's' {
@@ -375,11 +403,38 @@ var swapMutants = []mutant{
 		}
 	}},
 	{"Swap writes the pace", "Poll/never makes a Swap conflict", afterSwap(func(stored, given *grant) { stored.Pace = given.Pace })},
-	{"Swap writes the scope", "Swap/writes UserCode, State, Subject, Session, Entered and ExpiresAt, and nothing else", afterSwap(func(stored, given *grant) { stored.Scope = given.Scope })},
-	{"Swap writes the device", "Swap/writes UserCode, State, Subject, Session, Entered and ExpiresAt, and nothing else", afterSwap(func(stored, given *grant) { stored.Device = given.Device })},
+	{"Swap forgets the scope", "Swap/writes UserCode, Scope, State, Subject, Session, Entered and ExpiresAt, and nothing else", func(r *reference) {
+		r.swap = func(r *reference, g *grant) error {
+			given := *g
+			if before, ok := r.get(g.DeviceCode); ok {
+				given.Scope = before.Scope
+			}
+			return swap(r, &given)
+		}
+	}},
+	{"scopes never get longer again", "Swap/stores any text, session, count and time", func(r *reference) {
+		r.swap = func(r *reference, g *grant) error {
+			given := *g
+			if before, ok := r.get(g.DeviceCode); ok && len(g.Scope) > len(before.Scope) {
+				given.Scope = before.Scope
+			}
+			return swap(r, &given)
+		}
+	}},
+	{"a refused Swap writes the scope", "Swap/refuses a stale version", func(r *reference) {
+		r.swap = func(r *reference, g *grant) error {
+			r.edit(g.DeviceCode, func(stored *grant) { stored.Scope = g.Scope })
+			return swap(r, g)
+		}
+	}},
+	{"Swap writes the resource", "Swap/writes UserCode, Scope, State, Subject, Session, Entered and ExpiresAt, and nothing else", afterSwap(func(stored, given *grant) { stored.Resource = given.Resource })},
+	{"Swap writes the details", "Swap/writes UserCode, Scope, State, Subject, Session, Entered and ExpiresAt, and nothing else", afterSwap(func(stored, given *grant) { stored.AuthorizationDetails = given.AuthorizationDetails })},
+	{"Swap writes the hint", "Swap/writes UserCode, Scope, State, Subject, Session, Entered and ExpiresAt, and nothing else", afterSwap(func(stored, given *grant) { stored.TokenHint = given.TokenHint })},
+	{"Swap writes the key", "Swap/writes UserCode, Scope, State, Subject, Session, Entered and ExpiresAt, and nothing else", afterSwap(func(stored, given *grant) { stored.Key = given.Key })},
+	{"Swap writes the device", "Swap/writes UserCode, Scope, State, Subject, Session, Entered and ExpiresAt, and nothing else", afterSwap(func(stored, given *grant) { stored.Device = given.Device })},
 	{"Swap writes the address of the device", "Model/answers random calls as the contract says", afterSwap(func(stored, given *grant) { stored.Device.Addr = given.Device.Addr })},
-	{"Swap forgets the session", "Swap/writes UserCode, State, Subject, Session, Entered and ExpiresAt, and nothing else", afterSwap(func(stored, _ *grant) { stored.Session = devicegrant.SessionDigest{} })},
-	{"Swap forgets the count", "Swap/writes UserCode, State, Subject, Session, Entered and ExpiresAt, and nothing else", afterSwap(func(stored, _ *grant) { stored.Entered = 0 })},
+	{"Swap forgets the session", "Swap/writes UserCode, Scope, State, Subject, Session, Entered and ExpiresAt, and nothing else", afterSwap(func(stored, _ *grant) { stored.Session = devicegrant.SessionDigest{} })},
+	{"Swap forgets the count", "Swap/writes UserCode, Scope, State, Subject, Session, Entered and ExpiresAt, and nothing else", afterSwap(func(stored, _ *grant) { stored.Entered = 0 })},
 	{"a session that is there stays", "Swap/stores any text, session, count and time", keepingSession},
 	{"the count is never lowered", "Swap/stores any text, session, count and time", func(r *reference) {
 		r.swap = func(r *reference, g *grant) error {
@@ -402,7 +457,7 @@ var swapMutants = []mutant{
 			return swap(r, g)
 		}
 	}},
-	{"Swap forgets the subject", "Swap/writes UserCode, State, Subject, Session, Entered and ExpiresAt, and nothing else", afterSwap(func(stored, _ *grant) { stored.Subject = "" })},
+	{"Swap forgets the subject", "Swap/writes UserCode, Scope, State, Subject, Session, Entered and ExpiresAt, and nothing else", afterSwap(func(stored, _ *grant) { stored.Subject = "" })},
 	{"Swap truncates the deadline", "Swap/stores any text, session, count and time", afterSwap(func(stored, _ *grant) { stored.ExpiresAt = stored.ExpiresAt.Truncate(time.Second) })},
 	{"Swap raises the caller's version too", "Swap/copies what it is given", func(r *reference) {
 		r.swap = func(r *reference, g *grant) error {

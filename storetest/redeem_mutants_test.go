@@ -77,7 +77,9 @@ func waiting(of func(r *reference, turn chan struct{})) func(*reference) {
 
 var redeemMutants = []mutant{
 	{"Redeem forgets the subject", "writes what Swap writes, and nothing else", afterRedeem(func(_ *reference, stored *grant, _, _ grant) { stored.Subject = "" })},
-	{"Redeem writes the scope", "writes what Swap writes, and nothing else", afterRedeem(func(_ *reference, stored *grant, _, given grant) { stored.Scope = given.Scope })},
+	{"Redeem forgets the scope", "writes what Swap writes, and nothing else", afterRedeem(func(_ *reference, stored *grant, before, _ grant) { stored.Scope = before.Scope })},
+	{"Redeem writes the resource", "writes what Swap writes, and nothing else", afterRedeem(func(_ *reference, stored *grant, _, given grant) { stored.Resource = given.Resource })},
+	{"Redeem writes the key", "writes what Swap writes, and nothing else", afterRedeem(func(_ *reference, stored *grant, _, given grant) { stored.Key = given.Key })},
 	{"Redeem writes the pace", "writes what Swap writes, and nothing else", afterRedeem(func(_ *reference, stored *grant, _, given grant) { stored.Pace = given.Pace })},
 	{"Redeem forgets the session", "writes what Swap writes, and nothing else", afterRedeem(func(_ *reference, stored *grant, before, _ grant) { stored.Session = before.Session })},
 	{"Redeem forgets the count", "writes what Swap writes, and nothing else", afterRedeem(func(_ *reference, stored *grant, before, _ grant) { stored.Entered = before.Entered })},

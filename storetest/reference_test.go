@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,12 +40,14 @@ type reference struct {
 	purge        func(r *reference, before time.Time, limit int) (int, error)
 	redeem       func(ctx context.Context, r *reference, g *grant, issue issueFunc) error
 	receipt      func(r *reference, g *grant) ([]byte, error)
+	list         func(r *reference, q devicegrant.ListQuery) ([]*grant, error)
 	tallies      func(r *reference, keys []tallyKey) ([]tally, error)
 	swapTally    func(r *reference, key tallyKey, t tally) error
 	swapTallies  func(r *reference, keys []tallyKey, tallies []tally) error
 }
 
 var (
+	_ devicegrant.Lister   = (*reference)(nil)
 	_ devicegrant.Redeemer = (*reference)(nil)
 	_ devicegrant.Tallier  = (*reference)(nil)
 )
@@ -54,7 +57,7 @@ func newReference() *reference {
 		grants: map[deviceCode]*grant{}, codes: map[userCode]deviceCode{}, receipts: map[deviceCode][]byte{}, held: map[deviceCode]bool{},
 		counted: map[tallyKey]tally{},
 		create:  create, byUserCode: byUserCode, byDeviceCode: byDeviceCode, poll: poll, swap: swap, purge: purge,
-		redeem: redeemHeld, receipt: readReceipt, tallies: readTallies, swapTally: swapTally, swapTallies: swapTallies,
+		redeem: redeemHeld, receipt: readReceipt, list: list, tallies: readTallies, swapTally: swapTally, swapTallies: swapTallies,
 	}
 }
 
@@ -91,6 +94,10 @@ func (r *reference) Redeem(ctx context.Context, g *grant, issue func(context.Con
 
 func (r *reference) Receipt(_ context.Context, g *grant) ([]byte, error) { return r.receipt(r, g) }
 
+func (r *reference) List(_ context.Context, q devicegrant.ListQuery) ([]*grant, error) {
+	return r.list(r, q)
+}
+
 func (r *reference) Tallies(_ context.Context, keys []tallyKey) ([]tally, error) {
 	return r.tallies(r, keys)
 }
@@ -110,7 +117,9 @@ func create(r *reference, g *grant) error {
 		if _, taken := r.grants[g.DeviceCode]; taken {
 			return errors.New("device code is stored already")
 		}
-		r.put(*g)
+		kept := *g
+		kept.Key = devicegrant.Key{}
+		r.put(kept)
 		return nil
 	})
 }
@@ -192,9 +201,32 @@ func (r *reference) write(stored, g *grant) {
 		delete(r.codes, stored.UserCode)
 	}
 	stored.UserCode, stored.State, stored.Subject, stored.ExpiresAt = g.UserCode, g.State, g.Subject, g.ExpiresAt
-	stored.Session, stored.Entered = g.Session, g.Entered
+	stored.Scope, stored.Session, stored.Entered = g.Scope, g.Session, g.Entered
 	stored.Version++
 	delete(r.receipts, stored.DeviceCode)
+}
+
+func list(r *reference, q devicegrant.ListQuery) ([]*grant, error) {
+	found := r.find(func(g *grant) bool {
+		return (g.State == devicegrant.Pending || g.State == devicegrant.Approved) && q.Now.Before(g.ExpiresAt) &&
+			bytes.Compare(g.DeviceCode[:], q.After[:]) > 0 &&
+			(q.ClientID == "" || g.ClientID == q.ClientID) && (q.Subject == "" || g.Subject == q.Subject)
+	})
+	slices.SortFunc(found, byDeviceCodes)
+	return found[:min(len(found), q.Limit)], nil
+}
+
+// find returns copies of some grants, in any order.
+func (r *reference) find(wanted func(*grant) bool) []*grant {
+	return locked(r, func() (found []*grant) {
+		for _, g := range r.grants {
+			if wanted(g) {
+				kept := *g
+				found = append(found, &kept)
+			}
+		}
+		return found
+	})
 }
 
 func purge(r *reference, before time.Time, limit int) (int, error) {

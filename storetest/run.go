@@ -23,7 +23,7 @@ import (
 // demands, on a Store of its own: open returns an empty one, with room for a
 // thousand grants, and leaves what is to be closed or dropped to t.Cleanup.
 //
-// The clauses about devicegrant.Counter, devicegrant.Redeemer and devicegrant.Tallier are
+// The clauses about devicegrant.Counter, devicegrant.Lister, devicegrant.Redeemer and devicegrant.Tallier are
 // for Stores that are one. A wrapper around such a Store, like [Faulty], hides that it is,
 // and with it those clauses.
 //
@@ -71,6 +71,7 @@ var contract = []struct {
 	{"Purge", purgeClauses},
 	{"Context", contextClauses},
 	{"Count", countClauses},
+	{"List", listClauses},
 	{"Redeem", redeemClauses},
 	{"Tally", tallyClauses},
 	{"Model", modelClauses},

@@ -44,16 +44,19 @@ var (
 func (s *suite) grant(change ...func(*devicegrant.Grant)) *devicegrant.Grant {
 	s.made++
 	g := &devicegrant.Grant{
-		ID:         uuid.NewSHA1(uuid.NameSpaceOID, fmt.Append(nil, s.made)),
-		DeviceCode: sha256.Sum256(fmt.Append(nil, "device", s.made)),
-		UserCode:   sha256.Sum256(fmt.Append(nil, "user", s.made)),
-		ClientID:   "tv",
-		Scope:      "openid profile",
-		Device:     devicegrant.Device{Name: "Kitchen", UserAgent: "TV/1.0", Addr: netip.AddrFrom4([4]byte{192, 0, 2, 1})},
-		State:      devicegrant.Pending,
-		CreatedAt:  noon,
-		ExpiresAt:  noon.Add(lifetime),
-		Pace:       devicegrant.Pace{Interval: 5 * time.Second},
+		ID:                   uuid.NewSHA1(uuid.NameSpaceOID, fmt.Append(nil, s.made)),
+		DeviceCode:           sha256.Sum256(fmt.Append(nil, "device", s.made)),
+		UserCode:             sha256.Sum256(fmt.Append(nil, "user", s.made)),
+		ClientID:             "tv",
+		Scope:                "openid profile",
+		Resource:             "https://api.example.com/ urn:example:films",
+		AuthorizationDetails: `[{"type":"payment", "amount":"12.50 €"}]`,
+		TokenHint:            "short-lived",
+		Device:               devicegrant.Device{Name: "Kitchen", UserAgent: "TV/1.0", Addr: netip.AddrFrom4([4]byte{192, 0, 2, 1})},
+		State:                devicegrant.Pending,
+		CreatedAt:            noon,
+		ExpiresAt:            noon.Add(lifetime),
+		Pace:                 devicegrant.Pace{Interval: 5 * time.Second},
 	}
 	for _, f := range change {
 		f(g)
@@ -180,6 +183,10 @@ func diff(got, want *devicegrant.Grant) string {
 	compare(&d, "UserCode", got.UserCode, want.UserCode)
 	compare(&d, "ClientID", got.ClientID, want.ClientID)
 	compare(&d, "Scope", got.Scope, want.Scope)
+	compare(&d, "Resource", got.Resource, want.Resource)
+	compare(&d, "AuthorizationDetails", got.AuthorizationDetails, want.AuthorizationDetails)
+	compare(&d, "TokenHint", got.TokenHint, want.TokenHint)
+	compare(&d, "Key", got.Key, want.Key)
 	compare(&d, "Device.Name", got.Device.Name, want.Device.Name)
 	compare(&d, "Device.UserAgent", got.Device.UserAgent, want.Device.UserAgent)
 	compare(&d, "Device.Addr", got.Device.Addr, want.Device.Addr)

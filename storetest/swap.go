@@ -9,7 +9,7 @@ import (
 )
 
 var swapClauses = []clause{
-	{"writes UserCode, State, Subject, Session, Entered and ExpiresAt, and nothing else", swapWritesItsFields},
+	{"writes UserCode, Scope, State, Subject, Session, Entered and ExpiresAt, and nothing else", swapWritesItsFields},
 	{"stores any text, session, count and time", swapStoresTexts},
 	{"adds one to Version each time", swapCountsVersions},
 	{"copies what it is given", swapCopies},
@@ -26,27 +26,34 @@ func swapWritesItsFields(s *suite) {
 	before := s.read(g)
 	given := *before
 	given.State, given.Subject, given.ExpiresAt = devicegrant.Approved, "alice", noon.Add(2*lifetime)
-	given.Session, given.Entered = sessions[1], 2
-	// What Swap must not write. Codes and ID are how it may find the grant.
-	given.ClientID, given.Scope, given.CreatedAt, given.Device = "other", "admin", noon.Add(-time.Hour), elsewhere
-	given.Pace = devicegrant.Pace{Interval: time.Hour, OnTime: noon.Add(time.Hour), Last: noon.Add(time.Hour), Repeated: true}
+	given.Scope, given.Session, given.Entered = "openid", sessions[1], 2
+	leaveAlone(&given)
 	if err := s.Swap(s.Context(), &given); err != nil {
 		s.Fatalf("Swap of the grant just read: %v", err)
 	}
 	want := *before
 	want.State, want.Subject, want.ExpiresAt, want.Version = given.State, given.Subject, given.ExpiresAt, before.Version+1
-	want.Session, want.Entered = given.Session, given.Entered
+	want.Scope, want.Session, want.Entered = given.Scope, given.Session, given.Entered
 	s.wantStored("after Swap of a grant all of whose fields differ", &want)
 	s.wantStored("after Swap freed the code", s.swap(&want, redeem))
 	_, err := s.ByUserCode(s.Context(), before.UserCode)
 	s.wantError("ByUserCode of the freed code", err, devicegrant.ErrNotFound)
 }
 
+// leaveAlone changes what no write of a grant may write. Codes and ID are how a Store may
+// find it.
+func leaveAlone(g *devicegrant.Grant) {
+	g.ClientID, g.CreatedAt, g.Device = "other", noon.Add(-time.Hour), elsewhere
+	g.Resource, g.AuthorizationDetails, g.TokenHint = "urn:other", `[{"type":"other"}]`, "other"
+	g.Key = devicegrant.Key{Method: devicegrant.KeyDPoP, Thumbprint: "thumbprint"}
+	g.Pace = devicegrant.Pace{Interval: time.Hour, OnTime: noon.Add(time.Hour), Last: noon.Add(time.Hour), Repeated: true}
+}
+
 func swapStoresTexts(s *suite) {
 	g := s.store()
 	for name, text := range inOrder(texts) {
-		g = s.swap(g, func(g *devicegrant.Grant) { g.Subject = text })
-		s.wantStored("Subject is "+name, g)
+		g = s.swap(g, func(g *devicegrant.Grant) { g.Subject, g.Scope = text, "scope "+text })
+		s.wantStored("Subject and Scope are "+name, g)
 	}
 	for i, session := range slices.Concat(sessions, sessions) {
 		g = s.swap(g, func(g *devicegrant.Grant) { g.Session = session })
@@ -109,7 +116,7 @@ func swapRefusesStale(s *suite) {
 		given := *g
 		given.Version += off
 		given.State, given.Subject, given.ExpiresAt = devicegrant.Denied, "mallory", noon.Add(time.Hour)
-		given.Session, given.Entered = sessions[1], 3
+		given.Scope, given.Session, given.Entered = "admin", sessions[1], 3
 		s.refuse(fmt.Sprintf("version %d when %d is stored", given.Version, g.Version), &given, g)
 	}
 	s.swap(g, func(g *devicegrant.Grant) { g.State = devicegrant.Approved }) // It can still be written.

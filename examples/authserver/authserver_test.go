@@ -194,8 +194,8 @@ func TestReplicasShareKeys(t *testing.T) {
 	require.NoError(t, err)
 	// Each has a store of its own, so both refuse the code; but only one takes it
 	// for a forgery, as the error's cause says.
-	_, genuine := b.Poll(t.Context(), "tv", code.DeviceCode)
-	_, forged := other.Poll(t.Context(), "tv", code.DeviceCode)
+	_, genuine := b.Poll(t.Context(), devicegrant.PollRequest{ClientID: "tv", DeviceCode: code.DeviceCode})
+	_, forged := other.Poll(t.Context(), devicegrant.PollRequest{ClientID: "tv", DeviceCode: code.DeviceCode})
 	assert.NotEqual(t, forged.Error(), genuine.Error())
 }
 

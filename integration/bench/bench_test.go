@@ -245,7 +245,7 @@ func login(tb testing.TB, store devicegrant.Store, issue func(context.Context) e
 		if err != nil {
 			return err
 		}
-		if _, err := server.Poll(ctx, clientID, a.DeviceCode); !errors.Is(err, devicegrant.ErrAuthorizationPending) {
+		if _, err := server.Poll(ctx, devicegrant.PollRequest{ClientID: clientID, DeviceCode: a.DeviceCode}); !errors.Is(err, devicegrant.ErrAuthorizationPending) {
 			return fmt.Errorf("the first poll: %w", err)
 		}
 		review, err := server.Lookup(ctx, a.UserCode, person)
@@ -255,7 +255,7 @@ func login(tb testing.TB, store devicegrant.Store, issue func(context.Context) e
 		if err := server.Approve(ctx, review.Ticket, person, devicegrant.Approval{}); err != nil {
 			return err
 		}
-		_, err = server.Poll(ctx, clientID, a.DeviceCode)
+		_, err = server.Poll(ctx, devicegrant.PollRequest{ClientID: clientID, DeviceCode: a.DeviceCode})
 		return err
 	}
 }

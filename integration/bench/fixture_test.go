@@ -100,9 +100,9 @@ func (f *fixture) fresh() int { return 1e9 + int(f.calls.Add(1)) }
 // load stores grants, faster than one by one.
 func (f *fixture) load(tb testing.TB, grants []devicegrant.Grant) {
 	tb.Helper()
-	f.insert(tb, `devicegrant_grants (device_code, user_code, id, client_id, scope, device_name, device_agent, device_addr, state, subject,
-	entered, created_at, expires_at, version, interval_us, repeated)`, grants, func(g *devicegrant.Grant, parameter func(any) string) string {
-		return fmt.Sprintf("%s, %s, %s, '%s', '%s', '%s', '%s', '%s', %d, '%s', %d, %d, %d, %d, %d, false",
+	f.insert(tb, `devicegrant_grants (device_code, user_code, id, client_id, scope, resource, authorization_details, token_hint,
+	device_name, device_agent, device_addr, state, subject, entered, created_at, expires_at, version, interval_us, repeated)`, grants, func(g *devicegrant.Grant, parameter func(any) string) string {
+		return fmt.Sprintf("%s, %s, %s, '%s', '%s', '', '', '', '%s', '%s', '%s', %d, '%s', %d, %d, %d, %d, %d, false",
 			parameter(g.DeviceCode[:]), parameter(g.UserCode[:]), parameter(f.id(g.ID)), g.ClientID, g.Scope,
 			g.Device.Name, g.Device.UserAgent, g.Device.Addr, g.State, g.Subject, g.Entered,
 			g.CreatedAt.UnixMicro(), g.ExpiresAt.UnixMicro(), g.Version, g.Pace.Interval.Microseconds())

@@ -108,6 +108,8 @@ func newHandler(s settings, kind databases.Kind, db *sql.DB) (http.Handler, erro
 		// again and again.
 		UserCode: devicegrant.UserCodeFormat{Alphabet: devicegrant.Base20.Alphabet, Length: 10, Group: 5},
 		Guessing: devicegrant.Guessing{PerAddress: devicegrant.Limit{Burst: 100, Every: time.Minute}},
+		// All devices of the test have one address.
+		Issuance: devicegrant.Issuance{PerAddress: devicegrant.Quota{Rate: devicegrant.Limit{Burst: 10_000, Every: time.Millisecond}, Pending: 10_000}},
 		OnEvent:  report,
 		Logger:   slog.New(slog.DiscardHandler), // The events say the same.
 	})

@@ -193,7 +193,7 @@ func (l *login) authorize(t *testing.T) {
 
 func (l *login) poll(t *testing.T) (*devicegrant.Token, error) {
 	t.Helper()
-	token, err := l.server.Poll(t.Context(), clientID, l.device.DeviceCode)
+	token, err := l.server.Poll(t.Context(), devicegrant.PollRequest{ClientID: clientID, DeviceCode: l.device.DeviceCode})
 	l.requireReturned(t)
 	return token, err
 }

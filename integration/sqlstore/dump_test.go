@@ -56,7 +56,7 @@ func TestDumpHoldsNoSecret(t *testing.T) {
 // leaveAt takes a login to one of the places where it can be.
 func leaveAt(t *testing.T, i int, server, undelivered *devicegrant.Server, a *devicegrant.Authorization, m mode) {
 	t.Helper()
-	_, err := server.Poll(t.Context(), tv.ID, a.DeviceCode)
+	_, err := server.Poll(t.Context(), devicegrant.PollRequest{ClientID: tv.ID, DeviceCode: a.DeviceCode})
 	requirePending(t, err)
 	switch i % 6 {
 	case 0: // Pending.
@@ -71,11 +71,11 @@ func leaveAt(t *testing.T, i int, server, undelivered *devicegrant.Server, a *de
 		if m.transactional { // The receipt stays.
 			server = undelivered
 		}
-		_, err := server.Poll(t.Context(), tv.ID, a.DeviceCode)
+		_, err := server.Poll(t.Context(), devicegrant.PollRequest{ClientID: tv.ID, DeviceCode: a.DeviceCode})
 		require.NoError(t, err)
 	default:
 		approve(t, server, a)
-		_, err := server.Poll(t.Context(), tv.ID, a.DeviceCode)
+		_, err := server.Poll(t.Context(), devicegrant.PollRequest{ClientID: tv.ID, DeviceCode: a.DeviceCode})
 		require.NoError(t, err)
 	}
 }

@@ -39,11 +39,13 @@ func TestOddText(t *testing.T) {
 			for i, text := range odd {
 				g := newGrant(byte(i + 1))
 				g.ClientID, g.Scope, g.Subject = text, text, text
+				g.Resource, g.AuthorizationDetails, g.TokenHint = text, text, text
 				g.Device = devicegrant.Device{Name: text, UserAgent: text, Addr: netip.MustParseAddr(`::ffff:192.0.2.1%eth0'"\?$1`)}
 				require.NoError(t, store.Create(t.Context(), g))
 				got, err := store.ByUserCode(t.Context(), g.UserCode)
 				require.NoError(t, err)
 				assert.Equal(t, []string{text, text, text}, []string{got.ClientID, got.Scope, got.Subject})
+				assert.Equal(t, []string{text, text, text}, []string{got.Resource, got.AuthorizationDetails, got.TokenHint})
 				assert.Equal(t, g.Device, got.Device)
 				p, err := store.Poll(t.Context(), g.DeviceCode, text, time.Now())
 				require.NoError(t, err)
@@ -55,6 +57,10 @@ func TestOddText(t *testing.T) {
 					"client id": func(g *devicegrant.Grant) { g.ClientID = bad },
 					"scope":     func(g *devicegrant.Grant) { g.Scope = bad },
 					"subject":   func(g *devicegrant.Grant) { g.Subject = bad },
+
+					"resource":              func(g *devicegrant.Grant) { g.Resource = bad },
+					"authorization_details": func(g *devicegrant.Grant) { g.AuthorizationDetails = bad },
+					"token hint":            func(g *devicegrant.Grant) { g.TokenHint = bad },
 
 					"device name": func(g *devicegrant.Grant) { g.Device.Name = bad },
 					"user agent":  func(g *devicegrant.Grant) { g.Device.UserAgent = bad },

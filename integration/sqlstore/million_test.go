@@ -31,9 +31,8 @@ const (
 	// that expire one after another are far apart by their codes. The first half has
 	// expired, and every grant has been polled.
 	grantsOfMillion = `INSERT INTO devicegrant_grants (device_code, user_code, id, client_id, scope,
-		device_name, device_agent, device_addr, state, subject, session, entered, created_at, expires_at, version, interval_us, repeated)
-	SELECT %[1]s, %[1]s, %[2]s, 'tv', 'openid offline_access',
-		'Kitchen', 'TV/1.0', '192.0.2.1', 1, '', %[1]s, 1, i, i, 0, 5000000, %[3]s FROM %[4]s ORDER BY 1`
+		resource, authorization_details, token_hint, device_name, device_agent, device_addr, state, subject, session, entered, created_at, expires_at, version, interval_us, repeated)
+	SELECT %[1]s, %[1]s, %[2]s, 'tv', 'openid offline_access', '', '', '', 'Kitchen', 'TV/1.0', '192.0.2.1', 1, '', %[1]s, 1, i, i, 0, 5000000, %[3]s FROM %[4]s ORDER BY 1`
 	pollsOfMillion = `INSERT INTO devicegrant_polls (%[1]sdevice_code, interval_us, on_time, last_poll, repeated)
 	SELECT %[1]sdevice_code, interval_us, created_at, created_at, repeated FROM devicegrant_grants`
 	// All tallies have expired before the first grant, so that they can be purged alone.
@@ -78,11 +77,27 @@ func TestMillion(t *testing.T) {
 			execAll(t, c.kind.Open(t, c.kind.With(dsn, c.loader...)), c.load...)
 			t.Logf("loaded in %v", time.Since(began))
 			t.Run("statements", func(t *testing.T) { c.statements(t, dsn) })
+			t.Run("list", func(t *testing.T) { listMillion(t, store) })
 			if os.Getenv("DEVICEGRANT_SOAK") == "1" { // It measures, and wants the machine for itself.
 				t.Run("purge", func(t *testing.T) { assertPurgeLetsPollsThrough(t, c.kind, store) })
 			}
 		})
 	}
+}
+
+// listMillion lists what is there in plenty, and what is not there at all, for which
+// every grant is read.
+func listMillion(t *testing.T, store *sqlstore.Store) {
+	began := time.Now()
+	plenty, err := store.List(t.Context(), devicegrant.ListQuery{ClientID: "tv", Now: time.UnixMicro(million / 2), Limit: 100})
+	require.NoError(t, err)
+	require.Len(t, plenty, 100)
+	t.Logf("100 of half a million in %v", time.Since(began))
+	began = time.Now()
+	none, err := store.List(t.Context(), devicegrant.ListQuery{Subject: "nobody", Now: time.UnixMicro(0), Limit: 100})
+	require.NoError(t, err)
+	require.Empty(t, none)
+	t.Logf("none of a million in %v", time.Since(began))
 }
 
 // useAll makes each call of a Store on grant i of a million, and one in vain.

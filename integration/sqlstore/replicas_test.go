@@ -120,7 +120,7 @@ func pollAtOnce(server *devicegrant.Server, deviceCode string) (o pollOutcome) {
 	var wg sync.WaitGroup
 	for range pollsAtOnce {
 		wg.Go(func() {
-			_, err := server.Poll(context.Background(), tv.ID, deviceCode)
+			_, err := server.Poll(context.Background(), devicegrant.PollRequest{ClientID: tv.ID, DeviceCode: deviceCode})
 			mu.Lock()
 			defer mu.Unlock()
 			switch {

@@ -105,7 +105,7 @@ func logInOnce(server *devicegrant.Server) error {
 	if err != nil {
 		return err
 	}
-	if _, err := server.Poll(ctx, tv.ID, a.DeviceCode); !errors.Is(err, devicegrant.ErrAuthorizationPending) {
+	if _, err := server.Poll(ctx, devicegrant.PollRequest{ClientID: tv.ID, DeviceCode: a.DeviceCode}); !errors.Is(err, devicegrant.ErrAuthorizationPending) {
 		return fmt.Errorf("a poll while it is pending: %w", err)
 	}
 	by := devicegrant.Person{Subject: rand.Text()} // One person could not be in so many places.
@@ -116,7 +116,7 @@ func logInOnce(server *devicegrant.Server) error {
 	if err := server.Approve(ctx, review.Ticket, by, devicegrant.Approval{}); err != nil {
 		return err
 	}
-	_, err = server.Poll(ctx, tv.ID, a.DeviceCode)
+	_, err = server.Poll(ctx, devicegrant.PollRequest{ClientID: tv.ID, DeviceCode: a.DeviceCode})
 	return err
 }
 
@@ -139,7 +139,7 @@ func TestSQLiteLogStaysSmall(t *testing.T) {
 				wg.Go(func() {
 					for range polls / pollers {
 						var e *devicegrant.Error
-						_, err := server.Poll(t.Context(), tv.ID, code)
+						_, err := server.Poll(t.Context(), devicegrant.PollRequest{ClientID: tv.ID, DeviceCode: code})
 						if !assert.ErrorAs(t, err, &e) || !assert.NoError(t, e.Unwrap()) {
 							return
 						}

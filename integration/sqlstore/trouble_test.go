@@ -49,7 +49,7 @@ func TestTrouble(t *testing.T) {
 					assertAnswersInTime(t, store, trouble.timeout)
 					assertGoesOn(t, server, a.DeviceCode, trouble.answer, 2*trouble.timeout)
 					end()
-					token, err := server.Poll(t.Context(), tv.ID, a.DeviceCode)
+					token, err := server.Poll(t.Context(), devicegrant.PollRequest{ClientID: tv.ID, DeviceCode: a.DeviceCode})
 					require.NoError(t, err, "afterwards")
 					assert.NotEmpty(t, token.AccessToken)
 				})
@@ -141,7 +141,7 @@ func assertAnswersInTime(t *testing.T, store devicegrant.Store, timeout time.Dur
 func assertGoesOn(t *testing.T, server *devicegrant.Server, deviceCode, answer string, within time.Duration) {
 	t.Helper()
 	began := time.Now()
-	_, err := server.Poll(t.Context(), tv.ID, deviceCode)
+	_, err := server.Poll(t.Context(), devicegrant.PollRequest{ClientID: tv.ID, DeviceCode: deviceCode})
 	var e *devicegrant.Error
 	require.ErrorAs(t, err, &e)
 	assert.Regexp(t, "^("+answer+")$", e.Code)
@@ -180,7 +180,7 @@ func TestPollDoesNotWaitForTheGrant(t *testing.T) {
 			}
 			for range 3 {
 				ctx, cancel := context.WithTimeout(t.Context(), patience/2)
-				_, err := server.Poll(ctx, tv.ID, a.DeviceCode)
+				_, err := server.Poll(ctx, devicegrant.PollRequest{ClientID: tv.ID, DeviceCode: a.DeviceCode})
 				cancel()
 				requirePending(t, err)
 			}

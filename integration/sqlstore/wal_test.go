@@ -50,7 +50,7 @@ func walOfPolls(t *testing.T, db *sql.DB, server *devicegrant.Server, polls int)
 	var before, after string
 	require.NoError(t, db.QueryRowContext(t.Context(), position).Scan(&before))
 	for i := range polls {
-		_, err := server.Poll(t.Context(), tv.ID, codes[i%len(codes)])
+		_, err := server.Poll(t.Context(), devicegrant.PollRequest{ClientID: tv.ID, DeviceCode: codes[i%len(codes)]})
 		requirePending(t, err)
 	}
 	require.NoError(t, db.QueryRowContext(t.Context(), position).Scan(&after))

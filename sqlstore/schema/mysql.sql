@@ -16,6 +16,9 @@ CREATE TABLE IF NOT EXISTS devicegrant_grants (
     id           BINARY(16)      NOT NULL, -- UUID that names the grant in logs and events
     client_id    VARBINARY(1024) NOT NULL,
     scope        BLOB            NOT NULL,
+    resource     BLOB            NOT NULL, -- URIs where the tokens are to be used, with spaces between
+    authorization_details BLOB   NOT NULL, -- JSON, byte for byte as it was sent; '' if none was
+    token_hint   VARBINARY(1024) NOT NULL, -- what the host's policy has to say to its own token issuing
     device_name  VARBINARY(256)  NOT NULL, -- what the device says of itself
     device_agent VARBINARY(512)  NOT NULL, -- its User-Agent
     device_addr  VARBINARY(64)   NOT NULL, -- the address that asked; '' if there was none

@@ -14,6 +14,9 @@ CREATE TABLE IF NOT EXISTS devicegrant_grants (
     id           uuid     NOT NULL,        -- names the grant in logs and events
     client_id    text     NOT NULL,
     scope        text     NOT NULL,
+    resource     text     NOT NULL,        -- URIs where the tokens are to be used, with spaces between
+    authorization_details text NOT NULL,   -- JSON, byte for byte as it was sent; '' if none was
+    token_hint   text     NOT NULL,        -- what the host's policy has to say to its own token issuing
     device_name  text     NOT NULL,        -- what the device says of itself
     device_agent text     NOT NULL,        -- its User-Agent
     device_addr  text     NOT NULL,        -- the address that asked; '' if there was none

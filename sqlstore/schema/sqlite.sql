@@ -14,6 +14,9 @@ CREATE TABLE IF NOT EXISTS devicegrant_grants (
     id           BLOB    NOT NULL,         -- UUID that names the grant in logs and events
     client_id    TEXT    NOT NULL,
     scope        TEXT    NOT NULL,
+    resource     TEXT    NOT NULL,         -- URIs where the tokens are to be used, with spaces between
+    authorization_details TEXT NOT NULL,   -- JSON, byte for byte as it was sent; '' if none was
+    token_hint   TEXT    NOT NULL,         -- what the host's policy has to say to its own token issuing
     device_name  TEXT    NOT NULL,         -- what the device says of itself
     device_agent TEXT    NOT NULL,         -- its User-Agent
     device_addr  TEXT    NOT NULL,         -- the address that asked; '' if there was none
