@@ -73,7 +73,7 @@ screenshots: ## take pictures of every page, in .cache/screenshots
 
 .PHONY: soak
 soak: ## fuzz every target for FUZZTIME=60s, then run for long what takes its time
-	@for pkg in $$(go list ./...); do
+	@for pkg in $$(go list ./... ./dpop/...); do
 		for target in $$(go test -list '^Fuzz' "$$pkg" | grep '^Fuzz' || true); do
 			echo "== fuzz $$pkg $$target for $(FUZZTIME)"
 			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$pkg"
