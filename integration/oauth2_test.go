@@ -49,6 +49,7 @@ func TestOAuth2Login(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := newDevice(t, server, c)
+			assert.EqualValues(t, 1, d.authorization.Interval)
 			result := d.poll(t, d.authorization)
 			d.recorder.await(t, pendingPolls*c.perPoll)
 			newAlice(t).approve(t, d.shown())
@@ -131,7 +132,6 @@ func newDevice(t *testing.T, s *authServer, c oauth2Client) *device {
 	var err error
 	d.authorization, err = d.config.DeviceAuth(d.ctx, c.options...)
 	require.NoError(t, err)
-	assert.EqualValues(t, 1, d.authorization.Interval)
 	return d
 }
 

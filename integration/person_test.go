@@ -103,10 +103,16 @@ func (p *person) submit(t *testing.T, page *webPage, filled map[string]string) *
 	}
 	target, err := page.url.Parse(attribute(form, "action"))
 	require.NoError(t, err)
+	return p.post(t, target, fields)
+}
+
+// post sends a form from a page of the same origin.
+func (p *person) post(t *testing.T, target *url.URL, fields url.Values) *webPage {
+	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target.String(), strings.NewReader(fields.Encode()))
 	require.NoError(t, err)
 	r.Header.Set("Content-Type", formType)
-	r.Header.Set("Origin", page.url.Scheme+"://"+page.url.Host)
+	r.Header.Set("Origin", target.Scheme+"://"+target.Host)
 	return p.load(t, r)
 }
 

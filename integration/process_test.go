@@ -22,11 +22,17 @@ type process struct {
 	ended          chan struct{}
 }
 
-// start runs a program until the end of the test at the longest.
+// start runs a program under test until the end of the test at the longest.
 func start(t *testing.T, program string, args ...string) *process {
 	t.Helper()
+	return startCommand(t, filepath.Join(programs, program), args...)
+}
+
+// startCommand does so with any program.
+func startCommand(t *testing.T, program string, args ...string) *process {
+	t.Helper()
 	p := &process{
-		cmd:    exec.Command(filepath.Join(programs, program), args...),
+		cmd:    exec.Command(program, args...),
 		stdout: output{changed: make(chan struct{})},
 		stderr: output{changed: make(chan struct{})},
 		ended:  make(chan struct{}),

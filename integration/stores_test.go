@@ -81,13 +81,55 @@ func TestReplicasShareGuesses(t *testing.T) {
 	}
 }
 
+// What a device asks for beyond scopes is the same when it has been through a database,
+// and what a person unticks is gone.
+func TestAskedOnDatabases(t *testing.T) {
+	t.Parallel()
+	const details = `[{"type":"payment_initiation","instructedAmount":{"currency":"EUR","amount":"123.50"},"creditorName":"Märchant","n":1.50e2}]`
+	for name, create := range storeURLs {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := startAuthServer(t, "-store", create(t), "-admin-secret", "an operator's secret")
+			resources := []string{server.origin + "/userinfo", "https://api.example.com/"}
+			authorize := func() answer {
+				a := server.post(t, "/device_authorization", "client_id", "tv", "scope", "openid profile",
+					"resource", resources[0], "resource", resources[1], "authorization_details", details)
+				require.Equal(t, http.StatusOK, a.status, a.raw)
+				return a
+			}
+			a, alice := authorize(), newAlice(t)
+			review := alice.submit(t, alice.open(t, a.VerificationURIComplete), map[string]string{"username": "alice", "password": "wonderland"})
+			require.Equal(t, titleReview, review.heading())
+			for _, want := range append(resources, "payment_initiation", "Märchant", "1.50e2") {
+				assert.Contains(t, review.text(), want)
+			}
+			fields := hiddenFields(review.find("form"))
+			fields.Set("narrow", "yes") // And no scope, so that profile is not allowed.
+			fields.Set("action", "approve")
+			require.Equal(t, titleApproved, alice.post(t, review.url, fields).heading())
+
+			token := server.poll(t, a.DeviceCode)
+			require.Equal(t, http.StatusOK, token.status, token.raw)
+			assert.Equal(t, "openid", token.Scope)
+			assert.Contains(t, token.raw, `"authorization_details":`+details)
+			assert.JSONEq(t, `{"sub":"alice","scope":"openid","aud":["`+resources[0]+`","`+resources[1]+`"]}`, server.userinfo(t, token.AccessToken).raw)
+
+			pending := authorize()
+			r := server.postRequest(t, "/admin/grants/revoke", "client_id=tv")
+			r.Header.Set("Authorization", "Bearer an operator's secret")
+			assert.JSONEq(t, `{"revoked":1}`, server.do(t, r).raw)
+			assert.Equal(t, "access_denied", server.poll(t, pending.DeviceCode).Error)
+		})
+	}
+}
+
 // The client that most Go programs use, on each database.
 func TestOAuth2OnDatabases(t *testing.T) {
 	t.Parallel()
 	for name, create := range storeURLs {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := startAuthServer(t, "-store", create(t), "-interval", "1s")
+			server := startAuthServer(t, "-store", create(t), "-interval", "2s")
 			c := oauth2Clients["tv auto-detected"]
 			d := newDevice(t, server, c)
 			result := d.poll(t, d.authorization)

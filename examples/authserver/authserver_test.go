@@ -146,6 +146,12 @@ func TestRefused(t *testing.T) {
 		{"argument", []string{"serve"}, `unexpected argument "serve"`},
 		{"flag", []string{"-nope"}, "wrong usage"},
 		{"proxies", []string{"-trusted-proxies", "10.0.0.1"}, "wrong usage"},
+		{"origin with a path", []string{"-tv-origins", "https://tv.example.com/"}, "wrong usage"},
+		{"origin in capitals", []string{"-tv-origins", "https://TV.example.com"}, "wrong usage"},
+		{"any origin", []string{"-tv-origins", "https://tv.example.com,*"}, "wrong usage"},
+		{"no origin", []string{"-tv-origins", "null"}, "wrong usage"},
+		{"no polls", []string{"-poll-budget", "0"}, "-poll-budget is 0; it must be above zero"},
+		{"no number of polls", []string{"-poll-budget", "NaN"}, "-poll-budget is NaN"},
 		{"help", []string{"-h"}, flag.ErrHelp.Error()},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -171,18 +177,23 @@ func newSilentServer(t *testing.T) (addr string) {
 }
 
 func TestOptions(t *testing.T) {
-	o, err := parseOptions([]string{"-trusted-proxies", "10.0.0.0/8, 2001:db8::/32", "-lifetime", "10m", "-interval", "1s", "-key", "k"}, io.Discard)
+	o, err := parseOptions([]string{
+		"-trusted-proxies", "10.0.0.0/8, 2001:db8::/32", "-lifetime", "10m", "-interval", "1s", "-key", "k",
+		"-poll-budget", "0.5", "-tv-origins", "https://tv.example.com, http://127.0.0.1:81", "-admin-secret", "s",
+	}, io.Discard)
 	require.NoError(t, err)
 	assert.Equal(t, options{
 		addr: "127.0.0.1:8080", store: "memory:", keyFile: "k", lifetime: 10 * time.Minute, interval: time.Second,
 		trustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")},
+		pollBudget:     0.5, tvOrigins: []string{"https://tv.example.com", "http://127.0.0.1:81"}, adminSecret: "s",
 	}, o)
 }
 
-func TestNoTrustedProxies(t *testing.T) {
-	o, err := parseOptions([]string{"-trusted-proxies", ""}, io.Discard)
+func TestEmptyLists(t *testing.T) {
+	o, err := parseOptions([]string{"-trusted-proxies", "", "-tv-origins", ""}, io.Discard)
 	require.NoError(t, err)
 	assert.Empty(t, o.trustedProxies)
+	assert.Empty(t, o.tvOrigins)
 }
 
 // TestReplicasShareKeys: with the same key file, a code of one server is known to
@@ -200,16 +211,24 @@ func TestReplicasShareKeys(t *testing.T) {
 }
 
 func newReplica(t *testing.T, key string) *devicegrant.Server {
-	origin := "http://127.0.0.1:8080"
-	grant, err := newGrant(options{keyFile: key}, memstore.New(0), demo.NewHost(origin, demo.InMemory(), nil), origin, nil)
-	require.NoError(t, err)
+	_, grant := inMemory(t, "http://127.0.0.1:8080", key)
 	return grant
+}
+
+// inMemory is the server that nobody listens for.
+func inMemory(t *testing.T, origin, key string) (*demo.Host, *devicegrant.Server) {
+	unused, err := startTelemetry("")
+	require.NoError(t, err)
+	host, grant, err := newServer(options{keyFile: key, pollBudget: 1}, stores{grants: memstore.New(0), records: demo.InMemory()}, unused, origin, nil)
+	require.NoError(t, err)
+	return host, grant
 }
 
 // TestMetadataNamesRoutes: every endpoint in the metadata exists.
 func TestMetadataNamesRoutes(t *testing.T) {
 	origin := "http://127.0.0.1:8080"
-	handler := routes(demo.NewHost(origin, demo.InMemory(), nil), newReplica(t, ""))
+	host, grant := inMemory(t, origin, "")
+	handler := routes(options{}, host, grant)
 	get := func(path string) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
@@ -228,4 +247,7 @@ func TestMetadataNamesRoutes(t *testing.T) {
 	assert.Equal(t, []any{"none", "client_secret_basic", "client_secret_post"}, doc["token_endpoint_auth_methods_supported"])
 	assert.Equal(t, []any{"openid", "profile", "offline_access"}, doc["scopes_supported"])
 	assert.Equal(t, []any{}, doc["response_types_supported"])
+	assert.Equal(t, []any{"S256"}, doc["code_challenge_methods_supported"])
+	assert.Equal(t, []any{"payment_initiation"}, doc["authorization_details_types_supported"])
+	assert.Equal(t, []any{"ES256", "EdDSA", "PS256", "RS256"}, doc["dpop_signing_alg_values_supported"])
 }

@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"sync"
@@ -21,6 +22,7 @@ import (
 	"time"
 
 	"github.com/devicegrant/devicegrant"
+	"github.com/devicegrant/devicegrant/dpop"
 	"github.com/devicegrant/devicegrant/examples/internal/demo"
 )
 
@@ -57,8 +59,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	defer func() { err = errors.Join(err, kept.close()) }()
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
-	host := demo.NewHost(origin, kept.records, logger)
-	grant, err := newGrant(o, kept.grants, host, origin, logger)
+	telemetry, err := startTelemetry(o.telemetryFile) //nolint:contextcheck // The last of it is written when the context has ended.
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, telemetry.stop()) }()
+	host, grant, err := newServer(o, kept, telemetry, origin, logger)
 	if err != nil {
 		return err
 	}
@@ -73,18 +79,41 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if _, err := fmt.Fprintf(stdout, "listening on %s\n", origin); err != nil {
 		return err
 	}
-	return demo.Serve(ctx, listener, routes(host, grant), logger)
+	return demo.Serve(ctx, listener, routes(o, host, grant), logger)
+}
+
+// newServer returns the server that a team has already, and the device grant in it.
+func newServer(o options, kept stores, telemetry *telemetry, origin string, logger *slog.Logger) (*demo.Host, *devicegrant.Server, error) {
+	keys, err := loadKeys(o.keyFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	// Replicas do not know which proofs the others have taken: one can be used once at each
+	// of them, by whoever holds the key or has seen it. See dpop.Config.Replay.
+	cfg := dpop.Config{BaseURL: origin}
+	if o.dpopNonces {
+		cfg.NonceKeys = keys // Which replicas share, so that each takes the others' nonces.
+	}
+	proofs, err := dpop.New(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	host := demo.NewHost(origin, kept.records, logger)
+	host.DPoP, host.Origins = proofs, o.tvOrigins
+	grant, err := newGrant(o, keys, kept.grants, host, telemetry, origin, logger)
+	return host, grant, err
+}
+
+// loadKeys returns the keys in a file, or, without one, a key that nobody else has.
+func loadKeys(file string) ([][]byte, error) {
+	if file == "" {
+		return demo.NewKeys(), nil
+	}
+	return demo.LoadKeys(file)
 }
 
 // newGrant embeds the device grant into the host.
-func newGrant(o options, store devicegrant.Store, host *demo.Host, origin string, logger *slog.Logger) (*devicegrant.Server, error) {
-	keys := demo.NewKeys()
-	if o.keyFile != "" {
-		var err error
-		if keys, err = demo.LoadKeys(o.keyFile); err != nil {
-			return nil, err
-		}
-	}
+func newGrant(o options, keys [][]byte, store devicegrant.Store, host *demo.Host, telemetry *telemetry, origin string, logger *slog.Logger) (*devicegrant.Server, error) {
 	return devicegrant.New(devicegrant.Config{
 		Store:                       store,
 		Keys:                        keys,
@@ -97,6 +126,11 @@ func newGrant(o options, store devicegrant.Store, host *demo.Host, origin string
 		SwitchAccount:               host.SwitchAccount,
 		Place:                       host.Place,
 		Risk:                        host.Risk,
+		ProvenKey:                   host.ProvenKey,
+		Policy:                      devicegrant.SpreadPolls(o.pollBudget),
+		Issuance:                    issuance,
+		AllowedOrigin:               host.AllowedOrigin,
+		NarrowScopes:                true,
 		ConfirmCode:                 o.confirmCode,
 		DenyOnLeave:                 o.denyOnLeave,
 		Page:                        demo.Page,
@@ -104,13 +138,33 @@ func newGrant(o options, store devicegrant.Store, host *demo.Host, origin string
 		Lifetime:                    o.lifetime,
 		Interval:                    o.interval,
 		TrustedProxies:              o.trustedProxies,
-		OnEvent:                     host.OnEvent,
-		Logger:                      logger,
+		OnEvent: func(ctx context.Context, e devicegrant.Event) {
+			host.OnEvent(ctx, e)
+			telemetry.OnEvent(ctx, e)
+		},
+		Logger: logger,
 	})
 }
 
-func routes(host *demo.Host, grant *devicegrant.Server) http.Handler {
+// issuance takes this computer for a network behind which a fleet starts together: all
+// devices that are tried out here have its address. Any other has the usual limits.
+var issuance = devicegrant.Issuance{
+	PerClient: fleet,
+	Networks: map[netip.Prefix]devicegrant.Quota{
+		netip.MustParsePrefix("127.0.0.0/8"): fleet,
+		netip.MustParsePrefix("::1/128"):     fleet,
+	},
+}
+
+var fleet = devicegrant.Quota{Rate: devicegrant.Limit{Burst: 10_000, Every: time.Millisecond}, Pending: 100_000}
+
+func routes(o options, host *demo.Host, grant *devicegrant.Server) http.Handler {
 	mux := host.Routes()
+	if o.adminSecret != "" {
+		a := admin{grant: grant, secret: o.adminSecret}
+		mux.Handle("POST /admin/grants/list", a.handler(a.list))
+		mux.Handle("POST /admin/grants/revoke", a.handler(a.revoke))
+	}
 	mux.Handle("/device_authorization", grant.DeviceAuthorizationHandler())
 	mux.Handle("/token", grant.TokenHandler(host.TokenHandler()))
 	mux.Handle("/device", grant.VerificationHandler())

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -180,13 +181,18 @@ func TestOpensWhileOthersWrite(t *testing.T) {
 
 // answer is that of any endpoint for devices.
 type answer struct {
-	Status       int    `json:"-"`
-	Error        string `json:"error"`
-	DeviceCode   string `json:"device_code"`
-	UserCode     string `json:"user_code"`
-	AccessToken  string `json:"access_token"`
-	RefreshToken string `json:"refresh_token"`
-	Sub          string `json:"sub"`
+	Status       int         `json:"-"`
+	Header       http.Header `json:"-"`
+	Body         string      `json:"-"`
+	Error        string      `json:"error"`
+	DeviceCode   string      `json:"device_code"`
+	UserCode     string      `json:"user_code"`
+	AccessToken  string      `json:"access_token"`
+	RefreshToken string      `json:"refresh_token"`
+	TokenType    string      `json:"token_type"`
+	Scope        string      `json:"scope"`
+	Sub          string      `json:"sub"`
+	Aud          []string    `json:"aud"`
 }
 
 // device is what talks to replicas.
@@ -201,23 +207,49 @@ func newDevice(t *testing.T) *device {
 	return &device{t, &http.Client{Transport: transport}}
 }
 
-func (d *device) post(p *process, path string, form url.Values) answer {
+// post sends a form of the client tv; more are names and values of headers in turn.
+func (d *device) post(p *process, path string, form url.Values, more ...string) answer {
 	d.t.Helper()
-	form.Set("client_id", "tv")
-	resp, err := d.client.PostForm(p.origin+path, form)
+	if !slices.Contains(more, "Authorization") {
+		form.Set("client_id", "tv")
+	}
+	r, err := http.NewRequestWithContext(d.t.Context(), http.MethodPost, p.origin+path, strings.NewReader(form.Encode()))
+	require.NoError(d.t, err)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return d.send(r, more...)
+}
+
+func (d *device) send(r *http.Request, more ...string) answer {
+	d.t.Helper()
+	for i := 0; i < len(more); i += 2 {
+		r.Header.Set(more[i], more[i+1])
+	}
+	resp, err := d.client.Do(r)
 	return d.read(resp, err)
 }
 
 func (d *device) authorize(p *process) answer {
 	d.t.Helper()
-	a := d.post(p, "/device_authorization", url.Values{"scope": {"openid offline_access"}})
-	require.Equal(d.t, http.StatusOK, a.Status)
+	return d.authorizeWith(p, url.Values{})
+}
+
+// authorizeWith asks for codes with more than a scope.
+func (d *device) authorizeWith(p *process, asked url.Values) answer {
+	d.t.Helper()
+	asked.Set("scope", "openid offline_access")
+	a := d.post(p, "/device_authorization", asked)
+	require.Equal(d.t, http.StatusOK, a.Status, a.Body)
 	return a
+}
+
+// pollForm is a poll of the client tv.
+func pollForm(deviceCode string) url.Values {
+	return url.Values{"grant_type": {devicegrant.GrantType}, "device_code": {deviceCode}}
 }
 
 func (d *device) poll(p *process, deviceCode string) answer {
 	d.t.Helper()
-	return d.post(p, "/token", url.Values{"grant_type": {devicegrant.GrantType}, "device_code": {deviceCode}})
+	return d.post(p, "/token", pollForm(deviceCode))
 }
 
 func (d *device) refresh(p *process, token string) answer {
@@ -229,9 +261,7 @@ func (d *device) userinfo(p *process, token string) answer {
 	d.t.Helper()
 	r, err := http.NewRequestWithContext(d.t.Context(), http.MethodGet, p.origin+"/userinfo", nil)
 	require.NoError(d.t, err)
-	r.Header.Set("Authorization", "Bearer "+token)
-	resp, err := d.client.Do(r)
-	return d.read(resp, err)
+	return d.send(r, "Authorization", "Bearer "+token)
 }
 
 func (d *device) read(resp *http.Response, err error) (a answer) {
@@ -241,7 +271,7 @@ func (d *device) read(resp *http.Response, err error) (a answer) {
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(d.t, err)
 	require.NoError(d.t, json.Unmarshal(body, &a), "%s", body)
-	a.Status = resp.StatusCode
+	a.Status, a.Header, a.Body = resp.StatusCode, resp.Header, string(body)
 	return a
 }
 
@@ -285,6 +315,12 @@ func approve(t *testing.T, b *browser.Browser, p *process, userCode string) {
 	b.Submit("approve", nil)
 	require.Equal(t, http.StatusOK, b.Status)
 	require.Contains(t, b.Text, "Device connected")
+}
+
+// kinds are the stores that need nothing but a file, as arguments.
+var kinds = map[string]func(*testing.T) []string{
+	"memory": func(*testing.T) []string { return nil },
+	"SQLite": replicas,
 }
 
 // replicas are the arguments of servers that share a database and keys.

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,6 +36,7 @@ type device struct {
 	client   *http.Client
 	clientID string
 	server   metadata
+	verifier string // Whoever steals the device code does not know it (RFC 7636).
 }
 
 // metadata is what the device needs of the server's metadata (RFC 8414).
@@ -62,13 +66,17 @@ func (e *oauthError) Error() string { return "the server answered " + e.Code }
 
 // signIn asks for codes, shows them, waits for a person to decide, and greets them.
 func signIn(ctx context.Context, out io.Writer, client *http.Client, origin string) error {
-	d := device{client: client, clientID: "tv"}
+	d := device{client: client, clientID: "tv", verifier: newVerifier()}
 	err := d.get(ctx, origin+"/.well-known/oauth-authorization-server", "", &d.server)
 	if err != nil {
 		return err
 	}
 	var a authorization
-	err = d.post(ctx, d.server.DeviceAuthorization, url.Values{"device_name": {"Quickstart"}}, &a)
+	err = d.post(ctx, d.server.DeviceAuthorization, url.Values{
+		"device_name":           {"Quickstart"},
+		"code_challenge":        {challenge(d.verifier)},
+		"code_challenge_method": {"S256"},
+	}, &a)
 	if err != nil {
 		return err
 	}
@@ -104,8 +112,9 @@ func (d *device) poll(ctx context.Context, a authorization) (accessToken string,
 			AccessToken string `json:"access_token"`
 		}
 		err := d.post(ctx, d.server.Token, url.Values{
-			"grant_type":  {devicegrant.GrantType},
-			"device_code": {a.DeviceCode},
+			"grant_type":    {devicegrant.GrantType},
+			"device_code":   {a.DeviceCode},
+			"code_verifier": {d.verifier},
 		}, &token)
 		if err == nil {
 			return token.AccessToken, nil
@@ -115,6 +124,19 @@ func (d *device) poll(ctx context.Context, a authorization) (accessToken string,
 		}
 	}
 	return "", errExpired
+}
+
+// newVerifier returns a code verifier, and challenge what may be known of it (RFC 7636
+// sections 4.1 and 4.2).
+func newVerifier() string {
+	secret := make([]byte, 32)
+	_, _ = rand.Read(secret) // It never fails.
+	return base64.RawURLEncoding.EncodeToString(secret)
+}
+
+func challenge(verifier string) string {
+	sum := sha256.Sum256([]byte(verifier))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 // nextInterval returns how long to wait after a poll that failed, or why not to

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -103,6 +104,42 @@ func TestApproved(t *testing.T) {
 		rest, err := screen.end()
 		require.NoError(t, err)
 		assert.Contains(t, rest, "Approved: the device is signed in as Alice (alice).")
+	})
+}
+
+// TestStolenDeviceCode: who has seen the device code, and not its verifier, gets nothing
+// for it, and does the device no harm.
+func TestStolenDeviceCode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, err := newServer(origin)
+		require.NoError(t, err)
+		transport := browser.Handler{Handler: server}
+		polls := make(chan string, 10)
+		watched := transportFunc(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path == "/token" {
+				form, err := io.ReadAll(r.Body)
+				require.NoError(t, err)
+				polls <- string(form)
+				r.Body = io.NopCloser(bytes.NewReader(form))
+			}
+			return transport.RoundTrip(r)
+		})
+		screen := start(t, func(out io.Writer) error { return signIn(t.Context(), out, &http.Client{Transport: watched}, origin) })
+		link := screen.link()
+		form, err := url.ParseQuery(<-polls)
+		require.NoError(t, err)
+		require.NotEmpty(t, form.Get("device_code"))
+		form.Del("code_verifier")
+		decide(t, browser.New(t, transport), link, "approve")
+		resp, err := (&http.Client{Transport: transport}).PostForm(origin+"/token", form)
+		require.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		assert.Contains(t, string(body), "invalid_grant")
+
+		rest, err := screen.end()
+		require.NoError(t, err)
+		assert.Contains(t, rest, "Approved")
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,20 +43,33 @@ func (b *Browser) Open(uri string) {
 	b.take(resp, err)
 }
 
+// Untick unticks the box of that name and value.
+func (b *Browser) Untick(name, value string) {
+	b.t.Helper()
+	box := find(b.root, func(n *html.Node) bool {
+		return n.DataAtom == atom.Input && attr(n, "type") == "checkbox" && attr(n, "name") == name && attr(n, "value") == value
+	})
+	require.NotNil(b.t, box, "there is no box %s=%s", name, value)
+	require.True(b.t, has(box, "checked"), "it is not ticked")
+	box.Attr = slices.DeleteFunc(box.Attr, func(a html.Attribute) bool { return a.Key == "checked" })
+}
+
 // Submit fills in fields of the page's form and presses its button with the given
 // value; an empty value presses one that has none.
 func (b *Browser) Submit(button string, fields map[string]string) {
 	b.t.Helper()
 	form := find(b.root, func(n *html.Node) bool { return n.DataAtom == atom.Form })
 	require.NotNil(b.t, form, "there is no form in:\n%s", b.Text)
-	values := url.Values{}
-	for n := range form.Descendants() {
-		if name := attr(n, "name"); n.DataAtom == atom.Input {
-			values.Set(name, attr(n, "value"))
+	values, names := url.Values{}, map[string]bool{}
+	for _, n := range b.inputs(form) {
+		name := attr(n, "name")
+		names[name] = true
+		if attr(n, "type") != "checkbox" || has(n, "checked") {
+			values.Add(name, attr(n, "value"))
 		}
 	}
 	for name, value := range fields {
-		require.True(b.t, values.Has(name), "there is no field %q", name)
+		require.True(b.t, names[name], "there is no field %q", name)
 		values.Set(name, value)
 	}
 	pressed := find(form, func(n *html.Node) bool { return n.DataAtom == atom.Button && attr(n, "value") == button })
@@ -66,8 +80,41 @@ func (b *Browser) Submit(button string, fields map[string]string) {
 	require.Equal(b.t, "post", attr(form, "method"))
 	action, err := b.URL.Parse(attr(form, "action"))
 	require.NoError(b.t, err)
-	resp, err := b.client.PostForm(action.String(), values)
+	b.Post(action.String(), values)
+}
+
+// Field returns the value of the page's first field of that name.
+func (b *Browser) Field(name string) string {
+	b.t.Helper()
+	field := find(b.root, func(n *html.Node) bool { return n.DataAtom == atom.Input && attr(n, "name") == name })
+	require.NotNil(b.t, field, "there is no field %q", name)
+	return attr(field, "value")
+}
+
+// Post sends a form that is not on the page.
+func (b *Browser) Post(path string, values url.Values) {
+	b.t.Helper()
+	target, err := b.URL.Parse(path)
+	require.NoError(b.t, err)
+	resp, err := b.client.PostForm(target.String(), values)
 	b.take(resp, err)
+}
+
+// inputs are those in the form, and those elsewhere on the page that name it.
+func (b *Browser) inputs(form *html.Node) (inputs []*html.Node) {
+	for n := range b.root.Descendants() {
+		if n.DataAtom != atom.Input {
+			continue
+		}
+		owner := attr(n, "form") != "" && attr(n, "form") == attr(form, "id")
+		for parent := range n.Ancestors() {
+			owner = owner || parent == form
+		}
+		if owner {
+			inputs = append(inputs, n)
+		}
+	}
+	return inputs
 }
 
 // Close ends the browser's connections.
@@ -91,6 +138,10 @@ func find(root *html.Node, match func(*html.Node) bool) *html.Node {
 		}
 	}
 	return nil
+}
+
+func has(n *html.Node, key string) bool {
+	return slices.ContainsFunc(n.Attr, func(a html.Attribute) bool { return a.Key == key })
 }
 
 func attr(n *html.Node, name string) string {

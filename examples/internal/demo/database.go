@@ -59,9 +59,11 @@ func (d *database) issue(ctx context.Context, l login, t accessToken) error {
 	if tx == nil {
 		return errors.New("tokens are to be issued in the transaction that redeems the grant; use sqlstore.Store.Transactional")
 	}
-	_, err := d.exec(ctx, tx, `INSERT INTO host_logins (grant_id, client_id, subject, scope, family, newest, issued_at, expires_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-		l.grant[:], l.clientID, l.subject, l.scope, l.family[:], l.newest[:], l.issued.UnixMicro(), l.expires.UnixMicro())
+	_, err := d.exec(ctx, tx, `INSERT INTO host_logins
+(grant_id, client_id, subject, scope, resource, details, cnf_method, cnf_value, family, newest, issued_at, expires_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		l.grant[:], l.clientID, l.subject, l.scope, l.resource, l.details, string(l.key.Method), l.key.Thumbprint,
+		l.family[:], l.newest[:], l.issued.UnixMicro(), l.expires.UnixMicro())
 	if err != nil {
 		return err
 	}
@@ -69,17 +71,18 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 }
 
 func (d *database) keepAccess(ctx context.Context, tx *sql.Tx, t accessToken) error {
-	_, err := d.exec(ctx, tx, "INSERT INTO host_access (token, grant_id, scope, expires_at) VALUES (?, ?, ?, ?)",
-		t.token[:], t.grant[:], t.scope, t.expires.UnixMicro())
+	_, err := d.exec(ctx, tx, "INSERT INTO host_access (token, grant_id, scope, resource, cnf_method, cnf_value, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+		t.token[:], t.grant[:], t.scope, t.resource, string(t.key.Method), t.key.Thumbprint, t.expires.UnixMicro())
 	return err
 }
 
 func (d *database) login(ctx context.Context, grant uuid.UUID, now time.Time) (l login, ok bool, err error) {
 	var family, newest []byte
 	var issued, expires int64
-	ok, err = d.read(ctx, []any{&l.clientID, &l.subject, &l.scope, &family, &newest, &issued, &expires},
-		"SELECT client_id, subject, scope, family, newest, issued_at, expires_at FROM host_logins WHERE grant_id = ? AND expires_at > ?",
-		grant[:], now.UnixMicro())
+	ok, err = d.read(ctx, []any{
+		&l.clientID, &l.subject, &l.scope, &l.resource, &l.details, &l.key.Method, &l.key.Thumbprint, &family, &newest, &issued, &expires,
+	}, `SELECT client_id, subject, scope, resource, details, cnf_method, cnf_value, family, newest, issued_at, expires_at
+FROM host_logins WHERE grant_id = ? AND expires_at > ?`, grant[:], now.UnixMicro())
 	l.grant, l.issued, l.expires = grant, time.UnixMicro(issued), time.UnixMicro(expires)
 	copy(l.family[:], family)
 	copy(l.newest[:], newest)
@@ -88,8 +91,9 @@ func (d *database) login(ctx context.Context, grant uuid.UUID, now time.Time) (l
 
 func (d *database) refresh(ctx context.Context, l login, old digest, t accessToken, now time.Time) (ok bool, err error) {
 	err = d.transaction(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		n, err := d.exec(ctx, tx, "UPDATE host_logins SET newest = ?, expires_at = ? WHERE grant_id = ? AND newest = ? AND expires_at > ?",
-			l.newest[:], l.expires.UnixMicro(), l.grant[:], old[:], now.UnixMicro())
+		n, err := d.exec(ctx, tx, `UPDATE host_logins SET newest = ?, cnf_method = ?, cnf_value = ?, expires_at = ?
+WHERE grant_id = ? AND newest = ? AND expires_at > ?`,
+			l.newest[:], string(l.key.Method), l.key.Thumbprint, l.expires.UnixMicro(), l.grant[:], old[:], now.UnixMicro())
 		if err != nil {
 			return err
 		}
@@ -107,14 +111,19 @@ func (d *database) revoke(ctx context.Context, grant uuid.UUID, issued time.Time
 	return err
 }
 
-func (d *database) bearer(ctx context.Context, token digest, now time.Time) (l login, scope string, ok bool, err error) {
-	var issued, expires int64
-	ok, err = d.read(ctx, []any{&l.clientID, &l.subject, &l.scope, &issued, &expires, &scope},
-		`SELECT l.client_id, l.subject, l.scope, l.issued_at, l.expires_at, a.scope
-FROM host_access a JOIN host_logins l ON l.grant_id = a.grant_id
-WHERE a.token = ? AND a.expires_at > ? AND l.expires_at > ?`, token[:], now.UnixMicro(), now.UnixMicro())
-	l.issued, l.expires = time.UnixMicro(issued), time.UnixMicro(expires)
-	return l, scope, ok, err
+func (d *database) access(ctx context.Context, token digest, now time.Time) (t accessToken, l login, ok bool, err error) {
+	var grant []byte
+	var expires int64
+	ok, err = d.read(ctx, []any{&grant, &t.scope, &t.resource, &t.key.Method, &t.key.Thumbprint, &expires},
+		"SELECT grant_id, scope, resource, cnf_method, cnf_value, expires_at FROM host_access WHERE token = ? AND expires_at > ?",
+		token[:], now.UnixMicro())
+	if !ok || err != nil {
+		return t, l, false, err
+	}
+	t.token, t.expires = token, time.UnixMicro(expires)
+	copy(t.grant[:], grant)
+	l, ok, err = d.login(ctx, t.grant, now)
+	return t, l, ok, err
 }
 
 func (d *database) purge(ctx context.Context, now time.Time, limit int) (most int, err error) {

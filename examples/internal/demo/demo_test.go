@@ -90,7 +90,7 @@ func (f *fixture) with(store devicegrant.Store, records Records) *fixture {
 	f.grant, err = devicegrant.New(devicegrant.Config{
 		Store: store, Keys: NewKeys(), VerificationURI: origin + "/device",
 		AuthenticateClient: f.AuthenticateClient, Client: f.Client, SignedIn: f.SignedIn,
-		IssueToken: f.issueToken, OnEvent: f.OnEvent, Logger: slog.New(slog.DiscardHandler),
+		ProvenKey: f.ProvenKey, IssueToken: f.issueToken, OnEvent: f.OnEvent, Logger: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(f.t, err)
 	f.mux = f.Routes()
@@ -146,12 +146,14 @@ type tokens struct {
 	Scope        string `json:"scope"`
 	ExpiresIn    int    `json:"expires_in"`
 
+	Details json.RawMessage `json:"authorization_details"`
+
 	deviceCode string
 }
 
-func (f *fixture) tokenRequest(body string) (got tokens) {
+func (f *fixture) tokenRequest(body string, headers ...string) (got tokens) {
 	f.t.Helper()
-	w := f.post("/token", body)
+	w := f.post("/token", body, headers...)
 	got.Status = w.Code
 	require.NoError(f.t, json.Unmarshal(w.Body.Bytes(), &got))
 	require.Equal(f.t, "no-store", w.Header().Get("Cache-Control"))
@@ -171,8 +173,16 @@ func (f *fixture) connected(scope string) tokens {
 // approved takes one as far as alice's approval.
 func (f *fixture) approved(scope string) (deviceCode string) {
 	f.t.Helper()
+	return f.approvedFor("tv", devicegrant.AuthorizationRequest{Scope: scope})
+}
+
+// approvedFor is approved for any client and request.
+func (f *fixture) approvedFor(clientID string, asked devicegrant.AuthorizationRequest) (deviceCode string) {
+	f.t.Helper()
 	ctx, alice := f.t.Context(), devicegrant.Person{Subject: "alice"}
-	a, err := f.grant.Authorize(ctx, clients["tv"].Client, devicegrant.AuthorizationRequest{Scope: scope})
+	client, err := f.Client(ctx, clientID)
+	require.NoError(f.t, err)
+	a, err := f.grant.Authorize(ctx, client, asked)
 	require.NoError(f.t, err)
 	review, err := f.grant.Lookup(ctx, a.UserCode, alice)
 	require.NoError(f.t, err)

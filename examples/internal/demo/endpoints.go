@@ -5,8 +5,6 @@ import (
 	"errors"
 	"mime"
 	"net/http"
-	"slices"
-	"strings"
 
 	"github.com/devicegrant/devicegrant"
 )
@@ -53,11 +51,24 @@ func (h *Host) tokenRequest(w http.ResponseWriter, r *http.Request) (*devicegran
 	if token == "" {
 		return nil, devicegrant.ErrInvalidRequest.Describe("refresh_token is missing")
 	}
-	return h.refresh(r.Context(), client.ID, token, r.PostForm.Get("scope"))
+	key, err := h.ProvenKey(w, r)
+	if err != nil {
+		return nil, err
+	}
+	return h.refresh(r.Context(), refreshRequest{client.ID, token, r.PostForm.Get("scope"), r.PostForm["resource"], key})
+}
+
+// ProvenKey is for devicegrant.Config. A proof can be verified once: here for what the
+// server issues itself, and by the library for the device grant.
+func (h *Host) ProvenKey(w http.ResponseWriter, r *http.Request) (devicegrant.Key, error) {
+	if h.DPoP == nil {
+		return devicegrant.Key{}, nil
+	}
+	return h.DPoP.ProvenKey(w, r)
 }
 
 // parseTokenForm reads the parameters of the body. None may be repeated (RFC 6749
-// section 3.2).
+// section 3.2) but for resource (RFC 8707 section 2).
 func parseTokenForm(w http.ResponseWriter, r *http.Request) error {
 	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if mediaType != "application/x-www-form-urlencoded" {
@@ -67,8 +78,8 @@ func parseTokenForm(w http.ResponseWriter, r *http.Request) error {
 	if err := r.ParseForm(); err != nil {
 		return devicegrant.ErrInvalidRequest.Describe("the body is too large or malformed").Because(err)
 	}
-	for _, values := range r.PostForm {
-		if len(values) > 1 {
+	for name, values := range r.PostForm {
+		if len(values) > 1 && name != "resource" {
 			return devicegrant.ErrInvalidRequest.Describe("a parameter is repeated")
 		}
 	}
@@ -97,32 +108,6 @@ func writeError(w http.ResponseWriter, r *http.Request, status int, e *devicegra
 		Error       string `json:"error"`
 		Description string `json:"error_description,omitempty"`
 	}{e.Code, e.Description})
-}
-
-// serveUserinfo tells whoever has an access token whose it is (RFC 6750).
-func (h *Host) serveUserinfo(w http.ResponseWriter, r *http.Request) {
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		writeJSON(w, http.StatusUnauthorized, struct{}{})
-		return
-	}
-	l, scope, ok, err := h.records.bearer(r.Context(), digestOf(token), h.now())
-	if err != nil {
-		h.logger.ErrorContext(r.Context(), "userinfo endpoint failed", "error", err)
-		writeError(w, r, http.StatusServiceUnavailable, devicegrant.ErrTemporarilyUnavailable)
-		return
-	}
-	if !ok {
-		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
-		writeJSON(w, http.StatusUnauthorized, map[string]string{"error": "invalid_token"})
-		return
-	}
-	info := map[string]string{"sub": l.subject, "scope": scope}
-	if slices.Contains(strings.Fields(scope), "profile") {
-		info["name"] = users[l.subject].name
-	}
-	writeJSON(w, http.StatusOK, info)
 }
 
 // writeJSON writes an answer that no cache may keep.

@@ -15,11 +15,17 @@ import (
 	"time"
 
 	"github.com/devicegrant/devicegrant"
+	"github.com/devicegrant/devicegrant/dpop"
 )
 
 // Host is the authorization server. Its methods that are no handlers are what
-// devicegrant.Config asks for.
+// devicegrant.Config asks for. Its exported fields are set before it serves.
 type Host struct {
+	// DPoP verifies what clients prove of their keys. Nil binds no token to a key.
+	DPoP *dpop.Verifier
+	// Origins are those of web pages that may be the client tv.
+	Origins []string
+
 	origin   string
 	logger   *slog.Logger
 	records  Records
@@ -89,7 +95,7 @@ func (h *Host) Routes() *http.ServeMux {
 // MetadataHandler serves the server's metadata (RFC 8414), to which extend may add
 // what it knows of.
 func (h *Host) MetadataHandler(extend func(map[string]any) map[string]any) http.Handler {
-	body, err := json.Marshal(extend(map[string]any{
+	doc := extend(map[string]any{
 		"issuer":                   h.origin,
 		"token_endpoint":           h.origin + "/token",
 		"userinfo_endpoint":        h.origin + "/userinfo",
@@ -99,7 +105,13 @@ func (h *Host) MetadataHandler(extend func(map[string]any) map[string]any) http.
 		"token_endpoint_auth_methods_supported": []devicegrant.AuthMethod{
 			devicegrant.AuthNone, devicegrant.AuthBasic, devicegrant.AuthPost,
 		},
-	}))
+		"code_challenge_methods_supported":      []string{"S256"},
+		"authorization_details_types_supported": detailTypes, // RFC 9396 section 10.
+	})
+	if h.DPoP != nil {
+		doc = h.DPoP.Metadata(doc)
+	}
+	body, err := json.Marshal(doc)
 	if err != nil {
 		panic(err) // Strings and lists of strings always marshal.
 	}
@@ -124,23 +136,5 @@ func (h *Host) OnEvent(ctx context.Context, e devicegrant.Event) {
 	if e.Err != nil {
 		return // The library has logged it.
 	}
-	if e.Type == devicegrant.EventGuessPressure {
-		h.logger.WarnContext(ctx, "device grant: user codes are being guessed",
-			"wrong", e.Pressure.Wrong, "burst", e.Pressure.Burst, "expected_hits", e.Pressure.Chances.GlobalHits)
-		return
-	}
-	h.logger.Log(ctx, levelOf(e.Type), "device grant: "+string(e.Type),
-		"grant", e.Grant, "client_id", e.ClientID, "subject", e.Subject)
-}
-
-// levelOf warns of what an honest client or person has little reason to do.
-func levelOf(t devicegrant.EventType) slog.Level {
-	switch t {
-	case devicegrant.EventReplayed, devicegrant.EventOtherClient,
-		devicegrant.EventWrongUserCode, devicegrant.EventTooManyGuesses, devicegrant.EventOtherSession,
-		devicegrant.EventReported, devicegrant.EventRefused:
-		return slog.LevelWarn
-	default:
-		return slog.LevelInfo
-	}
+	h.logger.LogAttrs(ctx, e.Type.Level(), "device grant: "+string(e.Type), e.Attrs()...)
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/devicegrant/devicegrant"
 )
 
 // Records are what a Host keeps: who is signed in, and the tokens that it has issued.
@@ -25,13 +27,13 @@ type Records interface {
 	issue(ctx context.Context, l login, t accessToken) error
 	// login returns the login that came from a grant.
 	login(ctx context.Context, grant uuid.UUID, now time.Time) (l login, ok bool, err error)
-	// refresh keeps t and has l.newest replace old, together, if old is the digest of
-	// the valid refresh token. Otherwise, the login of l ends, and ok is false.
+	// refresh keeps t and has l.newest replace old, and l.key its key, together, if old is
+	// the digest of the valid refresh token. Otherwise, the login of l ends, and ok is false.
 	refresh(ctx context.Context, l login, old digest, t accessToken, now time.Time) (ok bool, err error)
 	// revoke ends the login of a grant if it was issued at the given time or before.
 	revoke(ctx context.Context, grant uuid.UUID, issued time.Time) error
-	// bearer returns the login of an access token, and its scope.
-	bearer(ctx context.Context, token digest, now time.Time) (l login, scope string, ok bool, err error)
+	// access returns what is kept of an access token, and its login.
+	access(ctx context.Context, token digest, now time.Time) (t accessToken, l login, ok bool, err error)
 
 	// purge deletes up to limit records of a kind that have expired, and returns the
 	// most that it deleted of one: fewer than limit means that none are left.
@@ -45,28 +47,34 @@ type session struct {
 }
 
 // login is what one person allowed one device. All tokens of a grant hang on it:
-// without it none of them is worth anything.
+// without it none of them is worth anything. With a key, its refresh tokens are of use
+// together with that only.
 type login struct {
 	grant                    uuid.UUID
 	clientID, subject, scope string
+	resource                 string // space-separated (RFC 8707)
+	details                  string // JSON, as the device sent it (RFC 9396)
+	key                      devicegrant.Key
 	family                   digest // of the part that all its refresh tokens share
 	newest                   digest // of the part that only the valid one has
 	issued, expires          time.Time
 }
 
-// accessToken opens userinfo until it expires or its login is revoked.
+// accessToken opens userinfo until it expires or its login is revoked; with a key,
+// together with that only.
 type accessToken struct {
-	token   digest
-	grant   uuid.UUID
-	scope   string
-	expires time.Time
+	token           digest
+	grant           uuid.UUID
+	scope, resource string
+	key             devicegrant.Key
+	expires         time.Time
 }
 
 // memory is Records that last as long as the process.
 type memory struct {
 	sessions *table[digest, session]
 	logins   *table[uuid.UUID, login] // by the grant they came from
-	access   *table[digest, accessToken]
+	tokens   *table[digest, accessToken]
 }
 
 // InMemory returns Records for a single process, which are lost with it.
@@ -74,7 +82,7 @@ func InMemory() Records {
 	return memory{
 		sessions: newTable[digest, session](10_000),
 		logins:   newTable[uuid.UUID, login](100_000),
-		access:   newTable[digest, accessToken](100_000),
+		tokens:   newTable[digest, accessToken](100_000),
 	}
 }
 
@@ -95,7 +103,7 @@ func (m memory) endSession(_ context.Context, cookie digest) error {
 
 func (m memory) issue(_ context.Context, l login, t accessToken) error {
 	m.logins.put(l.grant, l, l.issued, l.expires)
-	m.access.put(t.token, t, l.issued, t.expires)
+	m.tokens.put(t.token, t, l.issued, t.expires)
 	return nil
 }
 
@@ -110,7 +118,7 @@ func (m memory) refresh(_ context.Context, l login, old digest, t accessToken, n
 		return l, l.expires, ok
 	})
 	if ok {
-		m.access.put(t.token, t, now, t.expires)
+		m.tokens.put(t.token, t, now, t.expires)
 	}
 	return ok, nil
 }
@@ -122,13 +130,11 @@ func (m memory) revoke(_ context.Context, grant uuid.UUID, issued time.Time) err
 	return nil
 }
 
-func (m memory) bearer(_ context.Context, token digest, now time.Time) (l login, scope string, ok bool, err error) {
-	t, ok := m.access.get(token, now)
-	if !ok {
-		return login{}, "", false, nil
+func (m memory) access(_ context.Context, token digest, now time.Time) (t accessToken, l login, ok bool, err error) {
+	if t, ok = m.tokens.get(token, now); ok {
+		l, ok = m.logins.get(t.grant, now)
 	}
-	l, ok = m.logins.get(t.grant, now)
-	return l, t.scope, ok, nil
+	return t, l, ok, nil
 }
 
 // purge has nothing to do: a table's writes take what has expired along.

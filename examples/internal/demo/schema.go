@@ -9,7 +9,7 @@ import (
 )
 
 // tables are those of the host, with the types of columns in braces. Secrets are in
-// them as SHA-256 digests.
+// them as SHA-256 digests; what a token is bound to is named as in its cnf (RFC 7800).
 var tables = []struct{ name, key, columns string }{
 	{"host_sessions", "cookie", `
 	cookie     {digest} NOT NULL PRIMARY KEY,
@@ -21,6 +21,10 @@ var tables = []struct{ name, key, columns string }{
 	client_id  {text}   NOT NULL,
 	subject    {text}   NOT NULL,
 	scope      {text}   NOT NULL,
+	resource   {text}   NOT NULL,
+	details    {text}   NOT NULL,
+	cnf_method {text}   NOT NULL,
+	cnf_value  {text}   NOT NULL,
 	family     {digest} NOT NULL,
 	newest     {digest} NOT NULL,
 	issued_at  BIGINT   NOT NULL,
@@ -30,6 +34,9 @@ var tables = []struct{ name, key, columns string }{
 	token      {digest} NOT NULL PRIMARY KEY,
 	grant_id   {id}     NOT NULL,
 	scope      {text}   NOT NULL,
+	resource   {text}   NOT NULL,
+	cnf_method {text}   NOT NULL,
+	cnf_value  {text}   NOT NULL,
 	expires_at BIGINT   NOT NULL`},
 }
 

@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"crypto/subtle"
+	"encoding/json"
 	"slices"
 	"strings"
 	"time"
@@ -44,13 +45,15 @@ func parseRefreshToken(s string) (t refreshToken, ok bool) {
 // IssueToken is for devicegrant.Config.
 func (h *Host) IssueToken(ctx context.Context, g *devicegrant.Grant) (*devicegrant.Token, error) {
 	now, refresh := h.now(), refreshToken{g.ID, newSecret(), newSecret()}
-	token, access := newAccessToken(g.ID, g.Scope, now)
-	err := h.records.issue(ctx, login{
-		grant: g.ID, clientID: g.ClientID, subject: g.Subject, scope: g.Scope,
+	l := login{
+		grant: g.ID, clientID: g.ClientID, subject: g.Subject,
+		scope: g.Scope, resource: g.Resource, details: g.AuthorizationDetails,
 		family: digestOf(refresh.family), newest: digestOf(refresh.secret),
 		issued: now, expires: now.Add(refreshLife),
-	}, access)
-	if err != nil {
+	}
+	l.bind(g.Key)
+	token, access := l.newAccess(g.Scope, g.Resource, g.Key, now)
+	if err := h.records.issue(ctx, l, access); err != nil {
 		return nil, err
 	}
 	if slices.Contains(strings.Fields(g.Scope), "offline_access") {
@@ -67,19 +70,44 @@ func (h *Host) revokeReplayed(ctx context.Context, grant uuid.UUID) {
 	}
 }
 
-// newAccessToken returns a token, and what is kept of it.
-func newAccessToken(grant uuid.UUID, scope string, now time.Time) (*devicegrant.Token, accessToken) {
-	secret := newSecret()
-	return &devicegrant.Token{AccessToken: secret, ExpiresIn: accessLife, Scope: scope},
-		accessToken{token: digestOf(secret), grant: grant, scope: scope, expires: now.Add(accessLife)}
+// bind binds the refresh tokens to a key, if there is one and they are a public client's:
+// those of others are bound to the client already (RFC 9449 section 5).
+func (l *login) bind(key devicegrant.Key) {
+	if clients[l.clientID].public && key != (devicegrant.Key{}) {
+		l.key = key
+	}
 }
 
-// refresh exchanges a refresh token for new tokens, of the scope that is asked for
-// if that is no more than was granted (RFC 6749 section 6). One that was exchanged
+// newAccess returns a token, and what is kept of it. The response says what it is for
+// beyond its scope (RFC 9396 section 7), and how to use it (RFC 9449 section 5).
+func (l *login) newAccess(scope, resource string, key devicegrant.Key, now time.Time) (*devicegrant.Token, accessToken) {
+	secret := newSecret()
+	token := &devicegrant.Token{AccessToken: secret, ExpiresIn: accessLife, Scope: scope}
+	if key.Method == devicegrant.KeyDPoP {
+		token.TokenType = "DPoP"
+	}
+	if l.details != "" {
+		token.Extra = map[string]any{"authorization_details": json.RawMessage(l.details)}
+	}
+	return token, accessToken{
+		token: digestOf(secret), grant: l.grant, scope: scope, resource: resource, key: key, expires: now.Add(accessLife),
+	}
+}
+
+// refreshRequest is what a client asks for with a refresh token.
+type refreshRequest struct {
+	clientID, token string
+	scope           string   // empty for all that was granted
+	resources       []string // likewise
+	key             devicegrant.Key
+}
+
+// refresh exchanges a refresh token for new tokens, for what is asked for if that is no
+// more than was granted (RFC 6749 section 6, RFC 8707 section 2.2). One that was exchanged
 // before has two holders, and nobody can say which of them is honest: the login ends
-// (RFC 9700 section 4.14.2).
-func (h *Host) refresh(ctx context.Context, clientID, token, scope string) (*devicegrant.Token, error) {
-	old, ok := parseRefreshToken(token)
+// (RFC 9700 section 4.14.2). Whoever does not have its key gets nothing, and ends nothing.
+func (h *Host) refresh(ctx context.Context, r refreshRequest) (*devicegrant.Token, error) {
+	old, ok := parseRefreshToken(r.token)
 	if !ok {
 		return nil, devicegrant.ErrInvalidGrant
 	}
@@ -88,15 +116,20 @@ func (h *Host) refresh(ctx context.Context, clientID, token, scope string) (*dev
 	if err != nil {
 		return nil, err
 	}
-	if !ok || l.clientID != clientID || !l.family.matches(old.family) {
+	if !ok || l.clientID != r.clientID || !l.family.matches(old.family) || l.key != (devicegrant.Key{}) && l.key != r.key {
 		return nil, devicegrant.ErrInvalidGrant
 	}
-	narrowed, ok := narrow(l.scope, scope)
+	scope, ok := narrow(l.scope, r.scope)
 	if !ok {
 		return nil, devicegrant.ErrInvalidScope.Describe("the scope is more than was granted")
 	}
+	resource, ok := narrow(l.resource, strings.Join(r.resources, " "))
+	if !ok {
+		return nil, devicegrant.ErrInvalidTarget.Describe("the resources are more than were granted")
+	}
+	l.bind(r.key)
 	next := refreshToken{old.grant, old.family, newSecret()}
-	issued, access := newAccessToken(old.grant, narrowed, now)
+	issued, access := l.newAccess(scope, resource, r.key, now)
 	l.newest, l.expires = digestOf(next.secret), now.Add(refreshLife)
 	ok, err = h.records.refresh(ctx, l, digestOf(old.secret), access, now)
 	if err != nil {
@@ -114,8 +147,9 @@ func (d digest) matches(secret string) bool {
 	return subtle.ConstantTimeCompare(d[:], other[:]) == 1
 }
 
-// narrow returns what is asked for of a granted scope; nothing asks for all of it.
-func narrow(granted, asked string) (scope string, ok bool) {
+// narrow returns what is asked for of what was granted, both separated by spaces; nothing
+// asks for all of it.
+func narrow(granted, asked string) (narrowed string, ok bool) {
 	if asked == "" {
 		return granted, true
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -254,8 +255,10 @@ func TestEventsAreLogged(t *testing.T) {
 		event devicegrant.Event
 		want  string
 	}{
-		{devicegrant.Event{Type: devicegrant.EventApproved, ClientID: "tv", Subject: "bob"}, `level=INFO msg="device grant: approved" .* client_id=tv subject=bob`},
+		{devicegrant.Event{Type: devicegrant.EventApproved, ClientID: "tv", Subject: "bob"}, `level=INFO msg="device grant: approved" client_id=tv subject=bob`},
 		{devicegrant.Event{Type: devicegrant.EventWrongUserCode, Subject: "bob"}, `level=WARN msg="device grant: wrong_user_code"`},
+		{devicegrant.Event{Type: devicegrant.EventUnproven, Grant: uuid.UUID{1}, Addr: netip.MustParseAddr("192.0.2.1")}, `level=WARN msg="device grant: unproven" grant=01000000-\S+ addr=192.0.2.1`},
+		{devicegrant.Event{Type: devicegrant.EventGuessPressure, Pressure: devicegrant.GuessPressure{Wrong: 7, Burst: 9}}, `level=WARN msg="device grant: guess_pressure" wrong=7 burst=9`},
 		{devicegrant.Event{Type: devicegrant.EventStoreError, Err: errors.New("no store")}, `^$`},
 	} {
 		var log bytes.Buffer
