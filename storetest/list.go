@@ -13,7 +13,10 @@ var listClauses = []clause{
 	{"returns what is pending or approved, and not over", ifLister(listStates)},
 	{"goes by client and by subject", ifLister(listFilters)},
 	{"goes on in the order of device codes", ifLister(listGoesOn)},
+	{"returns the first Limit of those that match", ifLister(listLimit)},
+	{"goes on after what no longer matches", ifLister(listAfterChanged)},
 	{"returns what is stored", ifLister(listReturnsAll)},
+	{"sees every write at once", ifLister(listSeesWrites)},
 }
 
 // listSuite is the suite of a Store that is a Lister.
@@ -69,6 +72,7 @@ func listStates(s *listSuite) {
 	}
 	want = append(want, s.store(func(g *devicegrant.Grant) { g.ExpiresAt = noon.Add(time.Microsecond) }))
 	s.wantList("every state", devicegrant.ListQuery{}, want...)
+	s.wantList("every state, Now in another zone", devicegrant.ListQuery{Now: noon.In(time.FixedZone("", 14*3600))}, want...)
 	s.wantList("every state a microsecond later", devicegrant.ListQuery{Now: noon.Add(time.Microsecond)}, want[:2]...)
 }
 
@@ -87,6 +91,10 @@ func listFilters(s *listSuite) {
 	}
 	for key, want := range of {
 		s.wantList(fmt.Sprintf("client %q, subject %q", key[0], key[1]), devicegrant.ListQuery{ClientID: key[0], Subject: key[1]}, want...)
+	}
+	for _, pattern := range []string{"%", "t_", "t%", "*"} {
+		s.wantList("a pattern as the client", devicegrant.ListQuery{ClientID: pattern})
+		s.wantList("a pattern as the subject", devicegrant.ListQuery{Subject: pattern})
 	}
 	s.wantList("an unknown client", devicegrant.ListQuery{ClientID: "nobody"})
 	s.wantList("an unknown subject", devicegrant.ListQuery{Subject: "nobody"})
@@ -121,6 +129,70 @@ func listGoesOn(s *listSuite) {
 			after = page[len(page)-1].DeviceCode
 		}
 	}
+}
+
+// listLimit has two of three grants not match, in each of the ways. A Store that takes the
+// first Limit and then looks which of them match tells Server.Revoke to stop too early.
+func listLimit(s *listSuite) {
+	var want []*devicegrant.Grant
+	for i := range 30 {
+		g := s.store(func(g *devicegrant.Grant) {
+			g.DeviceCode, g.Subject = [32]byte{byte(i + 1)}, "alice"
+			switch i % 6 {
+			case 0:
+				g.ClientID = "cli"
+			case 1:
+				g.Subject = "bob"
+			case 3:
+				g.State = devicegrant.Denied
+			case 4:
+				g.ExpiresAt = noon
+			}
+		})
+		if i%3 == 2 {
+			want = append(want, g)
+		}
+	}
+	for _, limit := range []int{1, 3, len(want), len(want) + 1} {
+		q := devicegrant.ListQuery{ClientID: "tv", Subject: "alice", Limit: limit}
+		for i := 0; i < len(want); i += limit {
+			page := want[i:min(i+limit, len(want))]
+			s.wantList(fmt.Sprintf("%d of those that match, from %d on", limit, i), q, page...)
+			q.After = page[len(page)-1].DeviceCode
+		}
+	}
+}
+
+// listAfterChanged goes on as Server.Revoke does: after a grant that it has denied, or that
+// is purged meanwhile.
+func listAfterChanged(s *listSuite) {
+	first, second, third := [32]byte{1}, [32]byte{2}, [32]byte{3}
+	g := s.store(func(g *devicegrant.Grant) { g.DeviceCode = first })
+	purged := s.store(func(g *devicegrant.Grant) { g.DeviceCode, g.ExpiresAt = second, noon.Add(time.Microsecond) })
+	last := s.store(func(g *devicegrant.Grant) { g.DeviceCode = third })
+	s.swap(g, func(g *devicegrant.Grant) { g.State = devicegrant.Denied })
+	s.wantList("what is after a denied grant", devicegrant.ListQuery{After: first}, purged, last)
+	if n := s.purge(noon.Add(2*time.Microsecond), 10); n != 1 {
+		s.Fatalf("Purge returned %d, want 1", n)
+	}
+	s.wantList("what is after a purged grant", devicegrant.ListQuery{After: second}, last)
+}
+
+func listSeesWrites(s *listSuite) {
+	g := s.store()
+	alice := devicegrant.ListQuery{Subject: "alice"}
+	s.wantList("nobody's grant, by subject", alice)
+	for _, state := range []devicegrant.State{devicegrant.Approved, devicegrant.Redeeming, devicegrant.Approved, devicegrant.Redeemed} {
+		g = s.swap(g, func(g *devicegrant.Grant) { g.State, g.Subject = state, "alice" })
+		if state == devicegrant.Approved {
+			s.wantList("a grant that Swap approved or released", alice, g)
+		} else {
+			s.wantList("a grant that Swap claimed or redeemed", alice)
+		}
+	}
+	s.store()
+	s.purge(noon.Add(2*lifetime), 10)
+	s.wantList("what is left after Purge", devicegrant.ListQuery{})
 }
 
 func listReturnsAll(s *listSuite) {

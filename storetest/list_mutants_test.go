@@ -89,6 +89,26 @@ var listMutants = []mutant{
 			return found[:min(len(found), q.Limit)], err
 		}
 	}},
+	{"List looks at the first Limit", "List/returns the first Limit of those that match", func(r *reference) {
+		r.list = func(r *reference, q devicegrant.ListQuery) ([]*grant, error) {
+			found := r.find(func(g *grant) bool { return after(g, q) })
+			slices.SortFunc(found, byDeviceCodes)
+			return slices.DeleteFunc(found[:min(len(found), q.Limit)], func(g *grant) bool {
+				return !open(g) || !live(g, q) || !clients(g, q) || !subjects(g, q)
+			}), nil
+		}
+	}},
+	{"List ends when After is denied", "List/goes on after what no longer matches", endingAt(func(g grant, _ bool) bool { return g.State == devicegrant.Denied })},
+	{"List ends when After is purged", "List/goes on after what no longer matches", endingAt(func(_ grant, there bool) bool { return !there })},
+	{"List takes a pattern", "List/goes by client and by subject", listing(func(g *grant, q devicegrant.ListQuery) bool {
+		return open(g) && live(g, q) && after(g, q) && (q.ClientID == "%" || clients(g, q)) && subjects(g, q)
+	})},
+	{"List goes by a wall clock", "List/returns what is pending or approved, and not over", listing(func(g *grant, q devicegrant.ListQuery) bool {
+		return open(g) && wall(q.Now).Before(g.ExpiresAt) && after(g, q) && clients(g, q) && subjects(g, q)
+	})},
+	{"List goes by the subject as it was created", "List/sees every write at once", listing(func(g *grant, q devicegrant.ListQuery) bool {
+		return open(g) && live(g, q) && after(g, q) && clients(g, q) && subjects(g, q) && (q.Subject == "" || g.Version == 0)
+	})},
 	{"List returns the stored grants themselves", "List/returns what is stored", func(r *reference) {
 		r.list = func(r *reference, q devicegrant.ListQuery) ([]*grant, error) {
 			found, err := list(r, q)
@@ -109,4 +129,17 @@ var listMutants = []mutant{
 			return found, err
 		}
 	}},
+}
+
+// endingAt has List find nothing after some grants.
+func endingAt(last func(g grant, there bool) bool) func(*reference) {
+	return func(r *reference) {
+		sound := r.list
+		r.list = func(r *reference, q devicegrant.ListQuery) ([]*grant, error) {
+			if g, there := r.get(q.After); q.After != noDeviceCode && last(g, there) {
+				return nil, nil
+			}
+			return sound(r, q)
+		}
+	}
 }
