@@ -74,7 +74,7 @@ type Config struct {
 	NonceKeys [][]byte
 
 	// Replay remembers which proofs were used. Nil keeps up to 262,144 of them in the
-	// memory of this process, in about 20 MB. With several replicas that do not share
+	// memory of this process, in 30 to 40 MB. With several replicas that do not share
 	// one, a proof can be used once at each.
 	Replay Replay
 }

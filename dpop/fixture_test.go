@@ -31,9 +31,11 @@ const (
 	tokenURL = baseURL + "/token"
 )
 
-// The keys of clients.
+// The keys of clients. Two are always the same, for fuzzing runs in several processes.
 var (
-	p256    = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) })
+	p256 = sync.OnceValue(func() *ecdsa.PrivateKey {
+		return must(ecdsa.ParseRawPrivateKey(elliptic.P256(), []byte("the key of a client in our tests")))
+	})
 	p384    = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader)) })
 	p521    = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P521(), rand.Reader)) })
 	ed      = sync.OnceValue(func() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)) })

@@ -114,7 +114,7 @@ func open(signed *jose.JSONWebSignature) (thumbprint string, c claims, err error
 		}
 	}
 	key := header.JSONWebKey
-	if key == nil || !key.IsPublic() { // go-jose has refused all that have private members.
+	if key == nil { // Of those that are there, go-jose has refused all that are not public.
 		return "", c, ErrInvalidProof.Describe("the proof has no public key in its jwk")
 	}
 	if public, ok := key.Key.(*rsa.PublicKey); ok && (public.N.BitLen() < minRSABits || public.N.BitLen() > maxRSABits) {

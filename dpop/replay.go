@@ -12,8 +12,7 @@ import (
 // as a table with a unique column or a cache with "set if absent", take no proof twice.
 // It is called concurrently, and only for proofs that are valid otherwise.
 type Replay interface {
-	// Use remembers id until expires, which is the same whenever id is, and reports whether
-	// it was not remembered before.
+	// Use remembers id until expires, and reports whether it was not remembered before.
 	// Of several calls with the same id at once, one reports true. id is a digest and no
 	// secret. Whatever has no room for it reports false or fails: an id that was
 	// forgotten before expires can be used again.
@@ -27,47 +26,40 @@ type Replay interface {
 // thousand a second for longer than the default Window.
 const maxRemembered = 1 << 18
 
-// memory is a Replay that never takes a proof twice and never holds more than max, by
-// seconds in which proofs expire.
+// memory is a Replay that never takes a proof twice and never holds more than most.
 //
 // Anyone can sign proofs with a key of their own, so it can be filled. Were it then to
 // refuse everything, nobody could log in; were it to forget, what was forgotten could be
-// used again. So it forgets the second that expires first, and from then on refuses
-// whatever expires in it or before: under a flood, proofs are good for a shorter time,
-// and those of clients whose clock is right are still taken.
+// used again. So it forgets the second in which the first proofs expire, and from then on
+// refuses whatever expires in it or before: under a flood, proofs are good for a shorter
+// time, and those of clients whose clock is right are still taken.
 type memory struct {
-	max int
+	most int
 
 	mu      sync.Mutex
-	seconds map[int64]map[[sha256.Size]byte]struct{}
-	count   int
-	floor   int64 // nothing that expires in this second or before is taken
-	purged  int64 // the second of the last purge
+	used    map[useID]struct{}
+	seconds map[int64][]useID // those of used, by when they expire
+	floor   int64             // nothing that expires in this second or before is taken
+	purged  int64             // the second of the last purge
 }
+
+type useID = [sha256.Size]byte
 
 func newMemory(most int) *memory {
-	return &memory{max: most, seconds: make(map[int64]map[[sha256.Size]byte]struct{}), floor: math.MinInt64}
+	return &memory{most: most, used: make(map[useID]struct{}), seconds: make(map[int64][]useID), floor: math.MinInt64}
 }
 
-func (m *memory) Use(_ context.Context, id [sha256.Size]byte, expires time.Time) (bool, error) {
+func (m *memory) Use(_ context.Context, id useID, expires time.Time) (bool, error) {
 	now, second := time.Now().Unix(), expires.Unix()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.purge(now)
-	if second <= m.floor {
+	if _, ok := m.used[id]; ok || second <= m.floor {
 		return false, nil
 	}
-	used := m.seconds[second]
-	if _, ok := used[id]; ok {
-		return false, nil
-	}
-	if used == nil {
-		used = make(map[[sha256.Size]byte]struct{})
-		m.seconds[second] = used
-	}
-	used[id] = struct{}{}
-	m.count++
-	for m.count > m.max {
+	m.used[id] = struct{}{}
+	m.seconds[second] = append(m.seconds[second], id)
+	for len(m.used) > m.most {
 		m.forgetFirst()
 	}
 	return true, nil
@@ -98,7 +90,9 @@ func (m *memory) forgetFirst() {
 // forget raises the floor as well, so that not even a clock that is set back makes any of
 // this new again.
 func (m *memory) forget(second int64) {
-	m.count -= len(m.seconds[second])
+	for _, id := range m.seconds[second] {
+		delete(m.used, id)
+	}
 	delete(m.seconds, second)
 	m.floor = max(m.floor, second)
 }

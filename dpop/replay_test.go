@@ -3,6 +3,7 @@ package dpop
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,8 +25,8 @@ func (m *memory) use(t *testing.T, n int, expires time.Time) bool {
 	for _, used := range m.seconds {
 		held += len(used)
 	}
-	require.Equal(t, held, m.count)
-	require.LessOrEqual(t, held, m.max)
+	require.Len(t, m.used, held)
+	require.LessOrEqual(t, held, m.most)
 	return fresh
 }
 
@@ -83,7 +84,51 @@ func TestMemoryForgets(t *testing.T) {
 		require.False(t, m.use(t, 1, expires))
 		time.Sleep(time.Second)
 		require.True(t, m.use(t, 100, expires.Add(time.Minute)))
-		require.Equal(t, 1, m.count)
+		require.Len(t, m.used, 1)
 		require.False(t, m.use(t, 1, expires)) // As if the clock said that it were good.
+	})
+}
+
+// An id is known by itself, whatever it is said to expire at.
+func TestMemoryKnowsIDs(t *testing.T) {
+	m := newMemory(1000)
+	require.True(t, m.use(t, 1, time.Now().Add(time.Minute)))
+	require.False(t, m.use(t, 1, time.Now().Add(2*time.Minute)))
+}
+
+// BenchmarkMemory is one use, the memory full. It says how many bytes that takes.
+func BenchmarkMemory(b *testing.B) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	m, n, now := newMemory(maxRemembered), 0, time.Now()
+	use := func() {
+		n++
+		_, _ = m.Use(b.Context(), idOf(n), now.Add(time.Duration(n)*time.Second/1000))
+	}
+	for range maxRemembered {
+		use()
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.ReportAllocs()
+	for b.Loop() {
+		use()
+	}
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1e6, "MB")
+}
+
+// However many seconds expire at once, nothing of any of them is new again.
+func TestMemoryForgetsMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, start := newMemory(1000), time.Now()
+		for n := range 60 {
+			require.True(t, m.use(t, n, start.Add(time.Duration(n)*time.Second)))
+		}
+		time.Sleep(time.Hour)
+		for n := range 60 {
+			require.False(t, m.use(t, n, start.Add(time.Duration(n)*time.Second)))
+		}
+		require.Empty(t, m.used)
 	})
 }
