@@ -89,7 +89,8 @@ func ExampleIssuance() {
 	// 198.51.100.7 false true
 }
 
-// An operator takes back what somebody has approved and no device has collected.
+// An operator takes back what a client's devices have not collected. By client or subject,
+// that takes a Store that is a Lister, as memstore is.
 func ExampleServer_Revoke() {
 	grant, err := devicegrant.New(exampleConfig())
 	if err != nil {
@@ -100,11 +101,18 @@ func ExampleServer_Revoke() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	n, err := grant.Revoke(ctx, devicegrant.Filter{UserCode: device.UserCode})
+	found, err := grant.List(ctx, devicegrant.Filter{ClientID: "tv"}, nil, 100)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(found), found[0].State)
+
+	n, err := grant.Revoke(ctx, devicegrant.Filter{ClientID: "tv"})
 	fmt.Println(n, err)
 	_, err = grant.Poll(ctx, devicegrant.PollRequest{ClientID: "tv", DeviceCode: device.DeviceCode})
 	fmt.Println(errors.Is(err, devicegrant.ErrAccessDenied))
 	// Output:
+	// 1 pending
 	// 1 <nil>
 	// true
 }
