@@ -6,10 +6,8 @@ import "time"
 // how often they poll, and how fast they were created. Its methods are pure but for
 // what they change in it; the nil count is empty to those that only read.
 type count struct {
-	rate     Tally // of Quota.Rate
-	pending  int
-	polls    float64 // a second
-	slots    []slot  // in the order of their ends; pending and polls are their sums
+	rate     Tally  // of Quota.Rate
+	slots    []slot // in the order of their ends
 	arrivals arrivals
 }
 
@@ -17,7 +15,7 @@ type count struct {
 type slot struct {
 	end     time.Time // no grant in it expires later
 	pending int
-	polls   float64
+	polls   float64 // a second; zero if none is pending
 }
 
 const (
@@ -36,19 +34,18 @@ const (
 func (c *count) expire(now time.Time) {
 	n := 0
 	for n < len(c.slots) && !now.Before(c.slots[n].end) {
-		c.pending -= c.slots[n].pending
-		c.polls -= c.slots[n].polls
 		n++
 	}
 	c.slots = append(c.slots[:0], c.slots[n:]...)
-	c.settle()
 }
 
-// settle leaves nothing behind of a sum of fractions.
-func (c *count) settle() {
-	if c.pending == 0 {
-		c.polls = 0
+// sums is how many grants are pending, and how often they poll, a second.
+func (c *count) sums() (pending int, polls float64) {
+	for _, s := range c.slots {
+		pending += s.pending
+		polls += s.polls
 	}
+	return pending, polls
 }
 
 // add counts a grant.
@@ -57,8 +54,6 @@ func (c *count) add(now, expires time.Time, width, interval time.Duration) {
 	s := c.slot(expires.Truncate(width).Add(width))
 	s.pending++
 	s.polls += perSecond(interval)
-	c.pending++
-	c.polls += perSecond(interval)
 	c.arrivals.add(now)
 }
 
@@ -89,7 +84,7 @@ func (c *count) slot(end time.Time) *slot {
 // may have been moved since. It reports whether there was any.
 func (c *count) remove(now, expires time.Time, interval time.Duration) bool {
 	c.expire(now)
-	if c.pending == 0 {
+	if pending, _ := c.sums(); pending == 0 {
 		return false
 	}
 	i := 0
@@ -100,16 +95,11 @@ func (c *count) remove(now, expires time.Time, interval time.Duration) bool {
 		i--
 	}
 	s := &c.slots[i]
-	polls := min(perSecond(interval), s.polls)
 	s.pending--
-	s.polls -= polls
-	c.pending--
-	c.polls -= polls
+	s.polls = max(0, s.polls-perSecond(interval))
 	if s.pending == 0 {
-		c.polls -= s.polls
-		s.polls = 0
+		s.polls = 0 // Slowed down polls, and fractions.
 	}
-	c.settle()
 	return true
 }
 
@@ -120,7 +110,7 @@ func (c *count) wait(now time.Time, q Quota) time.Duration {
 	}
 	c.expire(now)
 	wait := q.rule().wait(c.rate, now)
-	if c.pending >= q.Pending {
+	if pending, _ := c.sums(); pending >= q.Pending {
 		wait = max(wait, min(fullWait, c.slots[0].end.Sub(now)))
 	}
 	return wait

@@ -214,7 +214,8 @@ func (i *issuance) load(now time.Time) (l Load) {
 	_ = i.counts.Update([]countKey{{}}, func(counts []*count) error {
 		if c := counts[0]; c != nil {
 			c.expire(now)
-			l = Load{Pending: c.pending, Polls: c.polls, Arrivals: c.arrivals.perSecond(now)}
+			l.Pending, l.Polls = c.sums()
+			l.Arrivals = c.arrivals.perSecond(now)
 		}
 		return errLimited
 	})
