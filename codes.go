@@ -175,8 +175,7 @@ type deviceCode struct {
 	key    *key      // that made it
 
 	// What it is bound to, if anything, and what that is mixed with.
-	bound   bool
-	binding [bindingBytes]byte
+	binding [bindingBytes]byte // zero if it is not bound
 	random  [deviceCodeRandom]byte
 }
 
@@ -229,7 +228,7 @@ func (t *tagger) open(code string, c *deviceCode) bool {
 	}
 	c.digest = sha256.Sum256(t.raw[:n])
 	c.latest = time.Unix(int64(binary.BigEndian.Uint32(t.raw[deviceCodeRandom:])), 0)
-	if c.bound = signed == deviceCodeBound; c.bound {
+	if signed == deviceCodeBound {
 		copy(c.random[:], t.raw[:])
 		copy(c.binding[:], t.raw[deviceCodeBare:])
 	}

@@ -130,7 +130,7 @@ func (t *tagger) binding(kinds byte, p possession) []byte {
 // authorization request (RFC 9700 section 2.1.1). A key may be new: then only the tokens
 // are bound to it.
 func (c *deviceCode) provenBy(p proof) bool {
-	kinds := c.binding[0] // Zero if it is not bound.
+	kinds := c.binding[0]
 	shown := possession{key: p.key}
 	if verified := kinds&boundToChallenge != 0; verified || p.verifier != "" {
 		var ok bool
@@ -138,7 +138,7 @@ func (c *deviceCode) provenBy(p proof) bool {
 			return false
 		}
 	}
-	if !c.bound {
+	if kinds == 0 {
 		return true
 	}
 	t := c.key.device.Get().(*tagger)
