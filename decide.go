@@ -187,12 +187,11 @@ func (s *Server) enter(ctx context.Context, now time.Time, code string, by Perso
 }
 
 func (s *Server) raiseEntered(ctx context.Context, g *Grant, outcome error, by Person) {
-	e := grantEvent(EventReviewed, g, nil)
-	e.Subject, e.Addr = by.Subject, by.Addr
+	event := EventReviewed
 	if outcome != nil {
-		e.Type = EventOtherSession
+		event = EventOtherSession
 	}
-	s.raise(ctx, e)
+	s.raise(ctx, personEvent(event, g, by))
 }
 
 // write is swap, whose failures are raised.

@@ -179,3 +179,10 @@ func (s *Server) ended(ctx context.Context, t EventType, g *Grant) {
 func grantEvent(t EventType, g *Grant, err error) Event {
 	return Event{Type: t, Grant: g.ID, CreatedAt: g.CreatedAt, ClientID: g.ClientID, Subject: g.Subject, Err: err}
 }
+
+// personEvent is an event about a grant that somebody looks at, who has not decided it.
+func personEvent(t EventType, g *Grant, by Person) Event {
+	e := grantEvent(t, g, nil)
+	e.Subject, e.Addr = by.Subject, by.Addr
+	return e
+}

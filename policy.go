@@ -130,10 +130,10 @@ func (s *Server) terms(ctx context.Context, client Client, g *Grant, holder poss
 
 // policyFailed returns what the client is told. What is not meant for it is logged.
 func (s *Server) policyFailed(ctx context.Context, client Client, err error) error {
+	s.logFailure(ctx, "Config.Policy", err, "client_id", client.ID)
 	if e := asError(err); e != nil {
 		return e
 	}
-	s.cfg.Logger.ErrorContext(ctx, "devicegrant: Config.Policy failed", "client_id", client.ID, "error", err)
 	return ErrTemporarilyUnavailable.Because(err).withRetryAfter(s.cfg.Interval)
 }
 

@@ -76,8 +76,6 @@ func (s *Server) assess(ctx context.Context, g *Grant, r *Review, by Person) (wa
 	if verdict == Allow || verdict == Warn {
 		return verdict == Warn, nil
 	}
-	refused := grantEvent(EventRefused, g, nil)
-	refused.Subject, refused.Addr = by.Subject, by.Addr
-	s.raise(ctx, refused)
+	s.raise(ctx, personEvent(EventRefused, g, by))
 	return false, ErrRefused
 }

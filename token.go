@@ -2,6 +2,7 @@ package devicegrant
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -102,9 +103,7 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request, f *form) (
 		err = errors.New("AuthenticateClient returned a Client without an ID") // All clients would be one.
 	}
 	if err != nil {
-		if asError(err) == nil {
-			s.cfg.Logger.ErrorContext(r.Context(), "devicegrant: AuthenticateClient failed", "client_id", c.ID, "error", err)
-		}
+		s.logFailure(r.Context(), "AuthenticateClient", err, "client_id", c.ID)
 		return Client{}, err
 	}
 	s.shareWith(w, r, client)
@@ -118,10 +117,17 @@ func (s *Server) provenKey(w http.ResponseWriter, r *http.Request) (Key, error) 
 		return Key{}, nil
 	}
 	key, err := s.cfg.ProvenKey(w, r)
-	if err != nil && asError(err) == nil {
-		s.cfg.Logger.ErrorContext(r.Context(), "devicegrant: Config.ProvenKey failed", "error", err)
+	if err != nil {
+		s.logFailure(r.Context(), "Config.ProvenKey", err)
 	}
 	return key, err
+}
+
+// logFailure logs the failure of a callback, unless it is an answer for the client.
+func (s *Server) logFailure(ctx context.Context, callback string, err error, attrs ...any) {
+	if asError(err) == nil {
+		s.cfg.Logger.ErrorContext(ctx, "devicegrant: "+callback+" failed", append(attrs, "error", err)...)
+	}
 }
 
 // tokenForm returns the request's form if it is for this grant, and neither form
