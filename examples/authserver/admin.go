@@ -4,13 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/devicegrant/devicegrant"
+	"github.com/devicegrant/devicegrant/examples/internal/demo"
 )
 
 // admin lets an operator see and end what is not collected yet. What it is asked for is in
@@ -74,29 +74,29 @@ func (a admin) handler(operate func(context.Context, devicegrant.Filter) (any, e
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !a.admits(r) {
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			writeAdmin(w, http.StatusUnauthorized, adminError("invalid_token"))
+			demo.WriteJSON(w, http.StatusUnauthorized, adminError("invalid_token"))
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxAdminForm)
 		if r.ParseForm() != nil {
-			writeAdmin(w, http.StatusBadRequest, adminError("invalid_request"))
+			demo.WriteJSON(w, http.StatusBadRequest, adminError("invalid_request"))
 			return
 		}
 		f := devicegrant.Filter{
 			ClientID: r.PostForm.Get("client_id"), Subject: r.PostForm.Get("subject"), UserCode: r.PostForm.Get("user_code"),
 		}
 		if f == (devicegrant.Filter{}) {
-			writeAdmin(w, http.StatusBadRequest, adminError("invalid_request"))
+			demo.WriteJSON(w, http.StatusBadRequest, adminError("invalid_request"))
 			return
 		}
 		answer, err := operate(r.Context(), f)
 		switch {
 		case errors.Is(err, devicegrant.ErrNotListed):
-			writeAdmin(w, http.StatusNotImplemented, adminError("not_listed")) // By user code, it works.
+			demo.WriteJSON(w, http.StatusNotImplemented, adminError("not_listed")) // By user code, it works.
 		case err != nil: // The library has logged it.
-			writeAdmin(w, http.StatusServiceUnavailable, adminError("temporarily_unavailable"))
+			demo.WriteJSON(w, http.StatusServiceUnavailable, adminError("temporarily_unavailable"))
 		default:
-			writeAdmin(w, http.StatusOK, answer)
+			demo.WriteJSON(w, http.StatusOK, answer)
 		}
 	})
 }
@@ -110,15 +110,3 @@ func (a admin) admits(r *http.Request) bool {
 }
 
 func adminError(code string) map[string]string { return map[string]string{"error": code} }
-
-// writeAdmin writes an answer that no cache may keep.
-func writeAdmin(w http.ResponseWriter, status int, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // Only our own types are written.
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_, _ = w.Write(body) // An operator who has gone cannot be told.
-}

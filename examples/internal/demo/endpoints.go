@@ -24,7 +24,7 @@ func (h *Host) TokenHandler() http.Handler {
 			h.writeTokenError(w, r, err)
 			return
 		}
-		writeJSON(w, http.StatusOK, token)
+		WriteJSON(w, http.StatusOK, token)
 	})
 }
 
@@ -104,14 +104,15 @@ func writeError(w http.ResponseWriter, r *http.Request, status int, e *devicegra
 	if status == http.StatusUnauthorized && r.Header.Get("Authorization") != "" {
 		w.Header().Set("WWW-Authenticate", `Basic realm="token"`)
 	}
-	writeJSON(w, status, struct {
+	WriteJSON(w, status, struct {
 		Error       string `json:"error"`
 		Description string `json:"error_description,omitempty"`
 	}{e.Code, e.Description})
 }
 
-// writeJSON writes an answer that no cache may keep.
-func writeJSON(w http.ResponseWriter, status int, v any) {
+// WriteJSON writes an answer that no cache may keep. What is given has to be a type of our
+// own, which can be encoded.
+func WriteJSON(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // Only our own types are written.

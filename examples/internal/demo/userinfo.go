@@ -37,7 +37,7 @@ func (h *Host) serveUserinfo(w http.ResponseWriter, r *http.Request) {
 	if slices.Contains(strings.Fields(t.scope), "profile") {
 		answer.Name = users[l.subject].name
 	}
-	writeJSON(w, http.StatusOK, answer)
+	WriteJSON(w, http.StatusOK, answer)
 }
 
 // accessOf returns the access token of a request, and its login. A token that is bound to
@@ -82,7 +82,7 @@ func (h *Host) challenge(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	w.Header().Add("WWW-Authenticate", bearer)
 	if h.DPoP == nil {
-		writeJSON(w, http.StatusUnauthorized, body)
+		WriteJSON(w, http.StatusUnauthorized, body)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
