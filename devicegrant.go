@@ -53,7 +53,7 @@ type Config struct {
 	// Keys protect codes: each at least 32 random bytes, the same on every
 	// replica. The first makes, all of them verify: to rotate, add a new key last
 	// on every replica, then put it first on every replica, and drop the old one
-	// two lifetimes later.
+	// two lifetimes later: of the longest that Client or Policy gives.
 	Keys [][]byte
 
 	// VerificationURI is where people enter codes: the absolute URL at which
