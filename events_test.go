@@ -313,3 +313,46 @@ func TestNoSecretsInEventsAndLogs(t *testing.T) {
 		}
 	})
 }
+
+// Events say where from: the browser, or the device that polled.
+func TestEventsSayWhereFrom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		verdict := devicegrant.Allow
+		f := newFixture(t, func(c *devicegrant.Config) {
+			c.Risk = func(context.Context, devicegrant.Situation) (devicegrant.Verdict, error) { return verdict, nil }
+		})
+		at := devicegrant.Person{Subject: "alice", Session: "laptop", Addr: address(1)}
+		a := f.authorize()
+		f.review(a.UserCode, at)
+		_, _ = f.Lookup(t.Context(), a.UserCode, devicegrant.Person{Subject: "alice", Session: "phone", Addr: address(1)})
+		for range 8 {
+			_, _ = f.Lookup(t.Context(), "BBBB-BBBB", at)
+		}
+		verdict = devicegrant.Refuse
+		time.Sleep(time.Hour)
+		_, err := f.Lookup(t.Context(), f.authorize().UserCode, at)
+		require.ErrorIs(t, err, devicegrant.ErrRefused)
+		verdict = devicegrant.Allow
+
+		b := f.authorize()
+		poll := devicegrant.PollRequest{ClientID: "cli", DeviceCode: b.DeviceCode, Addr: address(1)}
+		_, _ = f.Poll(t.Context(), poll)
+		poll.ClientID = "tv"
+		for range 3 {
+			_, _ = f.Poll(t.Context(), poll)
+			time.Sleep(time.Second)
+		}
+		f.approve(b)
+		for range 2 {
+			_, _ = f.Poll(t.Context(), poll)
+		}
+		for _, event := range []devicegrant.EventType{
+			devicegrant.EventReviewed, devicegrant.EventOtherSession, devicegrant.EventWrongUserCode, devicegrant.EventTooManyGuesses,
+			devicegrant.EventRefused, devicegrant.EventOtherClient, devicegrant.EventSlowDown, devicegrant.EventReplayed,
+		} {
+			raised := f.raised(event)
+			require.NotEmpty(t, raised, event)
+			assert.Equal(t, address(1), raised[0].Addr, event)
+		}
+	})
+}

@@ -175,6 +175,7 @@ func TestPolicyRefuses(t *testing.T) {
 			_, err := f.Authorize(t.Context(), tv, devicegrant.AuthorizationRequest{})
 			require.ErrorIs(t, err, tt.want)
 			assert.Contains(t, f.logged(), tt.logged)
+			assert.Equal(t, tt.logged != "", strings.Contains(f.logged(), "Config.Policy failed"))
 			assert.Empty(t, f.events)
 		})
 	}

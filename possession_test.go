@@ -323,6 +323,7 @@ func TestKeyOfTheDeviceAuthorizationRequest(t *testing.T) {
 			assert.Equal(t, http.StatusBadRequest, w.Code)
 			assert.Equal(t, tt.want, errorCode(t, w))
 			assert.Equal(t, "next", w.Header().Get("DPoP-Nonce"))
+			assert.Equal(t, tt.pollProof == "broken", strings.Contains(f.logged(), "Config.ProvenKey failed"))
 		})
 	}
 	f := newFixture(t, nil)
