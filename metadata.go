@@ -2,6 +2,7 @@ package devicegrant
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 )
 
@@ -25,17 +26,21 @@ func (s *Server) Metadata(doc map[string]any) map[string]any {
 	return merged
 }
 
-// stringList copies a list of strings as a program or a JSON decoder makes it.
+// stringList copies a list of strings, as a program, a JSON decoder or another library
+// with a type of its own makes it.
 func stringList(v any) []string {
 	var list []string
-	switch v := v.(type) {
-	case []string:
-		list = append(list, v...)
-	case []any:
-		for _, item := range v {
-			if s, ok := item.(string); ok {
-				list = append(list, s)
-			}
+	items := reflect.ValueOf(v)
+	if items.Kind() != reflect.Slice {
+		return nil
+	}
+	for i := range items.Len() {
+		item := items.Index(i)
+		if item.Kind() == reflect.Interface {
+			item = item.Elem()
+		}
+		if item.Kind() == reflect.String {
+			list = append(list, item.String())
 		}
 	}
 	return list

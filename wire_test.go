@@ -402,6 +402,9 @@ func TestMetadata(t *testing.T) {
 		"a list":             {map[string]any{"grant_types_supported": []string{"a"}}, []string{"a", devicegrant.GrantType}},
 		"already in it":      {map[string]any{"grant_types_supported": []string{devicegrant.GrantType, "a"}}, []string{devicegrant.GrantType, "a"}},
 		"RFC 8414's default": {map[string]any{"issuer": "x"}, []string{"authorization_code", "implicit", devicegrant.GrantType}},
+		"another type":       {map[string]any{"grant_types_supported": []devicegrant.AuthMethod{"a"}}, []string{"a", devicegrant.GrantType}},
+		"a mixed list":       {map[string]any{"grant_types_supported": []any{"a", 1, nil}}, []string{"a", devicegrant.GrantType}},
+		"no list":            {map[string]any{"grant_types_supported": "a"}, []string{devicegrant.GrantType}},
 	} {
 		assert.Equal(t, tt.want, f.Metadata(tt.doc)["grant_types_supported"], name)
 	}
