@@ -135,7 +135,8 @@ type Polled struct {
 //
 // A Store returns the sentinel errors named below, or errors that wrap them, for
 // the cases named below; any other error means that it could not answer. It
-// copies what it is given and what it returns.
+// copies what it is given and what it returns. Text that it cannot keep as it is, such
+// as what is not UTF-8, it refuses, in Create and Swap alike.
 type Store interface {
 	// Create stores a new grant, every field but Key as given. Its UserCode is not zero. It
 	// returns ErrUserCodeExists when another grant has the same user code and has

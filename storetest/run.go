@@ -29,8 +29,8 @@ import (
 //
 // Random sequences have fixed seeds, so that a failure repeats. The clauses about
 // concurrent use find most with the race detector on. On a Store in memory all of
-// it takes about a second; on a database it is some 28,000 calls, one after another
-// but for those.
+// it takes about a second; on a database it is some 30,000 calls, one after another
+// but for those, which takes minutes where each waits for a slow disk.
 func Run(t *testing.T, open func(t *testing.T) devicegrant.Store) {
 	t.Helper()
 	run(tester{t}, func(t tb) devicegrant.Store { return open(t.(tester).T) })
