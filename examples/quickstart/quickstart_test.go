@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -18,7 +16,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"rsc.io/qr"
 
 	"github.com/devicegrant/devicegrant/examples/internal/browser"
 )
@@ -214,89 +211,6 @@ func TestRunRefusesHTTPElsewhere(t *testing.T) {
 type transportFunc func(*http.Request) (*http.Response, error)
 
 func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-// TestPollPace checks how long the device waits before each poll, by what the one
-// before was answered.
-func TestPollPace(t *testing.T) {
-	answers := []string{
-		`{"error":"authorization_pending"}`,
-		`{"error":"slow_down"}`,
-		`{"error":"authorization_pending"}`,
-		`{"error":"slow_down","interval":30}`,
-		"", // The network fails.
-		`<html>Bad gateway</html>`,
-		`{"access_token":"secret"}`,
-	}
-	want := []time.Duration{2, 2, 7, 7, 30, 60, 120}
-	synctest.Test(t, func(t *testing.T) {
-		last := time.Now()
-		var waited []time.Duration
-		d := device{client: &http.Client{Transport: transportFunc(func(*http.Request) (*http.Response, error) {
-			waited = append(waited, time.Since(last)/time.Second)
-			last = time.Now()
-			return answerOf(answers[len(waited)-1])
-		})}}
-		token, err := d.poll(t.Context(), authorization{DeviceCode: "code", ExpiresIn: 900, Interval: 2})
-		require.NoError(t, err)
-		assert.Equal(t, "secret", token)
-		assert.Equal(t, want, waited)
-	})
-}
-
-func answerOf(body string) (*http.Response, error) {
-	if body == "" {
-		return nil, errors.New("connection refused")
-	}
-	status := http.StatusBadRequest
-	if strings.Contains(body, "access_token") {
-		status = http.StatusOK
-	}
-	return &http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader(body))}, nil
-}
-
-func TestPollEnds(t *testing.T) {
-	for _, tt := range []struct{ answer, want string }{
-		{`{"error":"access_denied"}`, errDenied.Error()},
-		{`{"error":"expired_token"}`, errExpired.Error()},
-		{`{"error":"invalid_grant"}`, "the server answered invalid_grant"},
-		{`{"error":"authorization_pending"}`, errExpired.Error()}, // A server that never says so.
-	} {
-		t.Run(tt.answer, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				d := device{client: &http.Client{Transport: transportFunc(func(*http.Request) (*http.Response, error) {
-					return answerOf(tt.answer)
-				})}}
-				_, err := d.poll(t.Context(), authorization{ExpiresIn: 60})
-				require.EqualError(t, err, tt.want)
-			})
-		})
-	}
-}
-
-// TestRender reads the drawing back.
-func TestRender(t *testing.T) {
-	code, err := qr.Encode(origin+"/device?user_code=WDJB-MJHT", qr.L)
-	require.NoError(t, err)
-	for _, colors := range []bool{true, false} {
-		t.Run(fmt.Sprint("colors=", colors), func(t *testing.T) {
-			drawn := render(code, colors)
-			assert.Equal(t, colors, strings.Contains(drawn, "\x1b"))
-			lines := strings.Split(strings.TrimRight(drawn, "\n"), "\n")
-			require.Len(t, lines, (code.Size+2*quietZone+1)/2)
-			for i, line := range lines {
-				line = strings.TrimSuffix(strings.TrimPrefix(line, blackOnWhite), resetColors)
-				row := []rune(line)
-				require.Len(t, row, code.Size+2*quietZone)
-				for x, block := range row {
-					upper := block == '▀' || block == '█'
-					lower := block == '▄' || block == '█'
-					require.Equal(t, code.Black(x-quietZone, 2*i-quietZone), upper)
-					require.Equal(t, code.Black(x-quietZone, 2*i+1-quietZone), lower)
-				}
-			}
-		})
-	}
-}
 
 func TestColorsOnlyOnTerminals(t *testing.T) {
 	assert.False(t, isTerminal(new(bytes.Buffer)))
