@@ -28,7 +28,13 @@ type authServer struct {
 // startAuthServer starts a server of the test's own, which has to end cleanly.
 func startAuthServer(t *testing.T, args ...string) *authServer {
 	t.Helper()
-	p := start(t, "authserver", append([]string{"-addr", "127.0.0.1:0"}, args...)...)
+	return startServer(t, "authserver", args...)
+}
+
+// startServer does so with any program that serves.
+func startServer(t *testing.T, program string, args ...string) *authServer {
+	t.Helper()
+	p := start(t, program, append([]string{"-addr", "127.0.0.1:0"}, args...)...)
 	t.Cleanup(func() {
 		select {
 		case <-p.ended:

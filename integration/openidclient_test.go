@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// nodeDevice is a device that logs in by openid-client, from npm.
+// nodeDevice is a device that logs in by a package from npm: by openid-client, unless
+// another script is named.
 type nodeDevice struct {
 	*process
 	shown answer
@@ -26,12 +27,22 @@ type loggedIn struct {
 	}
 	Answers  []struct{ Sub string } // of userinfo
 	Verifier string
+
+	Failed struct { // what it says of an error instead
+		Error, Code string
+		Cause       any // a system's word for a lost connection, or something else's number
+	}
 }
 
 // startNodeDevice starts one and waits for it to show its code. kind is dpop or pkce.
 func startNodeDevice(t *testing.T, s *authServer, kind string) *nodeDevice {
 	t.Helper()
-	d := &nodeDevice{process: startCommand(t, "node", filepath.Join("node", "device.mjs"), s.origin, kind)}
+	return startNodeScript(t, "device.mjs", s.origin, kind)
+}
+
+func startNodeScript(t *testing.T, script string, args ...string) *nodeDevice {
+	t.Helper()
+	d := &nodeDevice{process: startCommand(t, "node", append([]string{filepath.Join("node", script)}, args...)...)}
 	line := d.printed(t, `^(.*)\n`)[1]
 	require.NoError(t, json.Unmarshal([]byte(line), &d.shown))
 	return d
@@ -41,6 +52,13 @@ func startNodeDevice(t *testing.T, s *authServer, kind string) *nodeDevice {
 func (d *nodeDevice) end(t *testing.T) (got loggedIn) {
 	t.Helper()
 	require.Zero(t, d.exitCode(t), d.stderr.String())
+	return d.said(t)
+}
+
+// said waits for it to end, and returns what it says of its tokens or of an error.
+func (d *nodeDevice) said(t *testing.T) (got loggedIn) {
+	t.Helper()
+	d.exitCode(t)
 	line := d.printed(t, `^.*\n(.*)\n$`)[1]
 	require.NoError(t, json.Unmarshal([]byte(line), &got))
 	return got
