@@ -32,7 +32,8 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	programs = dir
-	build := exec.Command("go", "build", raceFlag, "-o", dir, "./authserver", "./quickstart")
+	build := exec.Command("go", "build", raceFlag, "-o", dir,
+		"./authserver", "./cli", "./quickstart", "./zitadel", "./fosite", "./gooauth2", "./stdlib")
 	build.Dir = filepath.Join("..", "examples")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building the examples: %v\n%s", err, out)
