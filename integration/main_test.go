@@ -18,7 +18,7 @@ var programs string
 
 func TestMain(m *testing.M) {
 	// Parallel tests wait more than they work. The command line overrides this.
-	if err := flag.Set("test.parallel", "32"); err != nil {
+	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)
 	}
 	os.Exit(run(m))

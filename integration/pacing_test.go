@@ -11,8 +11,7 @@ import (
 
 // A client that polls twice as fast as it may is told to slow down, five seconds
 // more each time, recovers once it obeys, and gets its token even when early.
-func TestFastClient(t *testing.T) {
-	t.Parallel()
+func TestFastClient(t *testing.T) { // Not beside tests that keep the machine busy.
 	server := startAuthServer(t, "-interval", "1s")
 	a := server.authorize(t)
 	require.Equal(t, 1, a.Interval)
@@ -39,8 +38,7 @@ func TestFastClient(t *testing.T) {
 }
 
 // Requests sent at once are one poll, so nobody is told to slow down.
-func TestSamePollTwice(t *testing.T) {
-	t.Parallel()
+func TestSamePollTwice(t *testing.T) { // Not beside tests that keep the machine busy.
 	server := startAuthServer(t)
 	a := server.authorize(t)
 	assert.Equal(t, "authorization_pending", server.poll(t, a.DeviceCode).Error)

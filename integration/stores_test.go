@@ -124,8 +124,7 @@ func TestAskedOnDatabases(t *testing.T) {
 }
 
 // The client that most Go programs use, on the database that TestClients leaves out.
-func TestOAuth2OnMySQL(t *testing.T) {
-	t.Parallel()
+func TestOAuth2OnMySQL(t *testing.T) { // Not beside tests that keep the machine busy.
 	server := startAuthServer(t, "-store", storeURLs["mysql"](t), "-interval", "2s")
 	c := oauth2Clients["tv auto-detected"]
 	d := newDevice(t, server.origin, c)
