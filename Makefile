@@ -23,7 +23,8 @@ test: ## run every module's tests with the race detector, real browser included
 	source .cache/services.env
 	for dir in $(modules); do
 		echo "== go test -race: .$${dir#$(CURDIR)}"
-		go -C "$$dir" test -race -timeout 20m ./...
+		# Those of integration keep a machine busy by themselves, and some mind their pace.
+		go -C "$$dir" test -race -timeout 20m $$([[ $$dir != */integration ]] || echo -p 1) ./...
 	done
 	echo "== allocations, which the race detector hides"
 	go test -count 1 -run DoesNotAllocate ./...
