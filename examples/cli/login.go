@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/devicegrant/devicegrant/deviceclient"
+	"github.com/devicegrant/devicegrant/examples/internal/userinfo"
 )
 
 // authorizer is a deviceclient.Client.
@@ -61,7 +62,7 @@ func wait(ctx context.Context, t terminal, client authorizer, a *deviceclient.Au
 }
 
 // greeting is the end of a login: as whom, if the server has said so.
-func greeting(who person, err error) string {
+func greeting(who userinfo.Person, err error) string {
 	switch {
 	case err != nil:
 		return "Signed in. The server did not say as whom: " + printable(err.Error()) + "."

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/devicegrant/devicegrant/deviceclient"
+	"github.com/devicegrant/devicegrant/examples/internal/userinfo"
 )
 
 // fake is a client whose person decides after a time.
@@ -158,9 +159,9 @@ func TestFailure(t *testing.T) {
 }
 
 func TestGreeting(t *testing.T) {
-	assert.Equal(t, "Signed in as Alice (alice).", greeting(person{"alice", "Alice"}, nil))
-	assert.Equal(t, "Signed in as alice.", greeting(person{"alice", ""}, nil))
-	assert.Equal(t, "Signed in. The server did not say as whom: it has no userinfo endpoint.", greeting(person{}, errors.New("it has no userinfo endpoint")))
-	assert.Equal(t, "Signed in as ali]0;ce ([2Jxyz).", greeting(person{"\x1b[2J\u202exyz\u009b", "ali\x1b]0;ce"}, nil))
-	assert.Equal(t, "Signed in as "+strings.Repeat("ü", 300)+"….", greeting(person{strings.Repeat("ü", 301), ""}, nil))
+	assert.Equal(t, "Signed in as Alice (alice).", greeting(userinfo.Person{Subject: "alice", Name: "Alice"}, nil))
+	assert.Equal(t, "Signed in as alice.", greeting(userinfo.Person{Subject: "alice", Name: ""}, nil))
+	assert.Equal(t, "Signed in. The server did not say as whom: it has no userinfo endpoint.", greeting(userinfo.Person{}, errors.New("it has no userinfo endpoint")))
+	assert.Equal(t, "Signed in as ali]0;ce ([2Jxyz).", greeting(userinfo.Person{Subject: "\x1b[2J\u202exyz\u009b", Name: "ali\x1b]0;ce"}, nil))
+	assert.Equal(t, "Signed in as "+strings.Repeat("ü", 300)+"….", greeting(userinfo.Person{Subject: strings.Repeat("ü", 301), Name: ""}, nil))
 }

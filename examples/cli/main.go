@@ -21,6 +21,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"os/signal"
@@ -28,6 +29,7 @@ import (
 	"strings"
 
 	"github.com/devicegrant/devicegrant/deviceclient"
+	"github.com/devicegrant/devicegrant/examples/internal/userinfo"
 )
 
 // The exit codes.
@@ -82,7 +84,9 @@ func login(ctx context.Context, t terminal, o options) error {
 	if err != nil {
 		return err
 	}
-	who, err := whoIs(ctx, server.UserinfoEndpoint, token)
+	connections := http.DefaultTransport.(*http.Transport).Clone()
+	defer connections.CloseIdleConnections()
+	who, err := userinfo.Ask(ctx, &http.Client{Transport: connections}, server.UserinfoEndpoint, token)
 	t.end(t.out, greeting(who, err))
 	return nil
 }

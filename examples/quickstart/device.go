@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +9,7 @@ import (
 	"net/url"
 
 	"github.com/devicegrant/devicegrant/deviceclient"
+	"github.com/devicegrant/devicegrant/examples/internal/userinfo"
 )
 
 // How signing in can end without a token.
@@ -18,8 +18,6 @@ var (
 	errExpired = errors.New("expired: nobody allowed the device in time; start it again for a new code")
 	errStopped = errors.New("stopped before anybody decided")
 )
-
-const maxBody = 64 << 10 // bytes of an answer
 
 // signIn asks for codes, shows them, waits for a person to decide, and greets them.
 func signIn(ctx context.Context, out io.Writer, client *http.Client, origin string) error {
@@ -43,11 +41,15 @@ func signIn(ctx context.Context, out io.Writer, client *http.Client, origin stri
 	if err != nil {
 		return inWords(err)
 	}
-	name, err := greet(ctx, client, device, token)
+	server, err := device.Metadata(ctx)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "Approved: the device is signed in as %s.\n", name)
+	who, err := userinfo.Ask(ctx, client, server.UserinfoEndpoint, token)
+	if err != nil {
+		return fmt.Errorf("the server does not say who signed in: %w", err)
+	}
+	_, err = fmt.Fprintf(out, "Approved: the device is signed in as %s (%s).\n", who.Name, who.Subject)
 	return err
 }
 
@@ -63,28 +65,4 @@ func inWords(err error) error {
 	default:
 		return err
 	}
-}
-
-// greet asks the server who signed in.
-func greet(ctx context.Context, client *http.Client, device *deviceclient.Client, token *deviceclient.Token) (string, error) {
-	server, err := device.Metadata(ctx)
-	if err != nil {
-		return "", err
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, server.UserinfoEndpoint, nil)
-	if err != nil {
-		return "", err
-	}
-	r.Header.Set("Authorization", token.TokenType+" "+token.AccessToken)
-	resp, err := client.Do(r)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	var person struct{ Sub, Name string }
-	err = json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&person)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s answered %s", server.UserinfoEndpoint, resp.Status)
-	}
-	return fmt.Sprintf("%s (%s)", person.Name, person.Sub), nil
 }

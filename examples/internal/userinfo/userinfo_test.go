@@ -1,4 +1,4 @@
-package main
+package userinfo
 
 import (
 	"io"
@@ -22,16 +22,16 @@ func newUserinfo(t *testing.T, handler http.HandlerFunc) (endpoint string) {
 	return server.URL + "/userinfo"
 }
 
-func TestWhoIs(t *testing.T) {
-	who, err := whoIs(t.Context(), newUserinfo(t, func(w http.ResponseWriter, r *http.Request) {
+func TestAsk(t *testing.T) {
+	who, err := Ask(t.Context(), http.DefaultClient, newUserinfo(t, func(w http.ResponseWriter, r *http.Request) {
 		assert.Equal(t, "Bearer secret", r.Header.Get("Authorization"))
 		_, _ = io.WriteString(w, `{"sub":"alice","name":"Alice"}`)
 	}), bearer)
 	require.NoError(t, err)
-	assert.Equal(t, person{"alice", "Alice"}, who)
+	assert.Equal(t, Person{"alice", "Alice"}, who)
 }
 
-func TestWhoIsFails(t *testing.T) {
+func TestAskFails(t *testing.T) {
 	const nobody = "its userinfo endpoint answered without a subject"
 	for _, tt := range []struct {
 		status int
@@ -43,24 +43,24 @@ func TestWhoIsFails(t *testing.T) {
 		{http.StatusOK, "<html>", nobody},
 		{http.StatusOK, strings.Repeat(" ", maxBody) + `{"sub":"alice"}`, nobody},
 	} {
-		_, err := whoIs(t.Context(), newUserinfo(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, err := Ask(t.Context(), http.DefaultClient, newUserinfo(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(tt.status)
 			_, _ = io.WriteString(w, tt.body)
 		}), bearer)
 		assert.EqualError(t, err, tt.want)
 	}
-	_, err := whoIs(t.Context(), "", bearer)
+	_, err := Ask(t.Context(), http.DefaultClient, "", bearer)
 	assert.EqualError(t, err, "it has no userinfo endpoint")
 }
 
-func TestWhoIsSendsTheTokenNowhereElse(t *testing.T) {
+func TestAskSendsTheTokenNowhereElse(t *testing.T) {
 	asked := func(http.ResponseWriter, *http.Request) { assert.Fail(t, "the token was sent") }
 	elsewhere := newUserinfo(t, asked)
-	_, err := whoIs(t.Context(), newUserinfo(t, func(w http.ResponseWriter, r *http.Request) {
+	_, err := Ask(t.Context(), http.DefaultClient, newUserinfo(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, elsewhere, http.StatusTemporaryRedirect)
 	}), bearer)
 	require.EqualError(t, err, "its userinfo endpoint answered 307")
 
-	_, err = whoIs(t.Context(), elsewhere, &deviceclient.Token{AccessToken: "secret", TokenType: "DPoP"})
+	_, err = Ask(t.Context(), http.DefaultClient, elsewhere, &deviceclient.Token{AccessToken: "secret", TokenType: "DPoP"})
 	require.EqualError(t, err, "its token is of another type than Bearer")
 }

@@ -1,4 +1,5 @@
-package main
+// Package userinfo asks an authorization server who has signed in.
+package userinfo
 
 import (
 	"context"
@@ -14,25 +15,26 @@ import (
 )
 
 const (
-	userinfoTimeout = 10 * time.Second
-	maxBody         = 64 << 10 // bytes of an answer
+	timeout = 10 * time.Second
+	maxBody = 64 << 10 // bytes of an answer
 )
 
-// person is what the server says of who has signed in (OpenID Connect Core section 5.1).
-type person struct {
+// Person is what the server says of who has signed in (OpenID Connect Core section 5.1).
+type Person struct {
 	Subject string `json:"sub"`
 	Name    string `json:"name"`
 }
 
-// whoIs asks the server's userinfo endpoint whose a token is (RFC 6750 section 2.1).
-func whoIs(ctx context.Context, endpoint string, token *deviceclient.Token) (who person, err error) {
+// Ask asks a userinfo endpoint whose a token is (RFC 6750 section 2.1), over the client's
+// connections. It follows no redirect.
+func Ask(ctx context.Context, client *http.Client, endpoint string, token *deviceclient.Token) (who Person, err error) {
 	if endpoint == "" {
 		return who, errors.New("it has no userinfo endpoint")
 	}
 	if !strings.EqualFold(token.TokenType, "Bearer") {
 		return who, errors.New("its token is of another type than Bearer")
 	}
-	ctx, cancel := context.WithTimeout(ctx, userinfoTimeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint, nil)
 	if err != nil {
@@ -40,12 +42,11 @@ func whoIs(ctx context.Context, endpoint string, token *deviceclient.Token) (who
 	}
 	r.Header.Set("Accept", "application/json")
 	r.Header.Set("Authorization", "Bearer "+token.AccessToken)
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	defer transport.CloseIdleConnections()
-	client := http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
+	direct := *client
+	direct.CheckRedirect = func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse // The token is for this address alone.
-	}}
-	resp, err := client.Do(r)
+	}
+	resp, err := direct.Do(r)
 	if err != nil {
 		return who, err
 	}
