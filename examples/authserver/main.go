@@ -9,38 +9,19 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"os"
-	"os/signal"
-	"sync"
-	"syscall"
 	"time"
 
 	"github.com/devicegrant/devicegrant"
 	"github.com/devicegrant/devicegrant/dpop"
 	"github.com/devicegrant/devicegrant/examples/internal/demo"
+	"github.com/devicegrant/devicegrant/examples/internal/program"
 )
 
-const purgeInterval = time.Minute
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case errors.Is(err, errUsage):
-		os.Exit(2)
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "authserver:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("authserver", run) }
 
 // run serves until ctx ends.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
@@ -68,18 +49,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
-
-	ctx, cancel := context.WithCancel(ctx)
-	var purging sync.WaitGroup
-	defer purging.Wait()
-	defer cancel()
-	purging.Go(func() { _ = grant.PurgeEvery(ctx, purgeInterval) }) // It logs what fails.
-	purging.Go(func() { host.PurgeEvery(ctx, purgeInterval) })
-
-	if _, err := fmt.Fprintf(stdout, "listening on %s\n", origin); err != nil {
-		return err
-	}
-	return demo.Serve(ctx, listener, routes(o, host, grant), logger)
+	return program.Serve(ctx, stdout, listener, origin, routes(o, host, grant), logger,
+		program.Purge(grant), func(ctx context.Context) { host.PurgeEvery(ctx, program.PurgeInterval) })
 }
 
 // newServer returns the server that a team has already, and the device grant in it.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -9,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/devicegrant/devicegrant/examples/internal/program"
 )
 
 // options is the command line. Zero durations are the library's defaults.
@@ -23,9 +24,6 @@ type options struct {
 
 	confirmCode, denyOnLeave, dpopNonces bool
 }
-
-// errUsage is a wrong command line, which has been explained already.
-var errUsage = errors.New("wrong usage")
 
 func parseOptions(args []string, stderr io.Writer) (o options, err error) {
 	flags := flag.NewFlagSet("authserver", flag.ContinueOnError)
@@ -50,14 +48,10 @@ func parseOptions(args []string, stderr io.Writer) (o options, err error) {
 		o.trustedProxies, err = parsePrefixes(s)
 		return err
 	})
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
+	if err := program.Parse(flags, args); err != nil {
 		return o, err
-	case err != nil:
-		return o, errUsage
-	case flags.NArg() > 0:
-		return o, fmt.Errorf("unexpected argument %q", flags.Arg(0))
-	case !(o.pollBudget > 0): // Nor is NaN.
+	}
+	if !(o.pollBudget > 0) { // Nor is NaN.
 		return o, fmt.Errorf("-poll-budget is %v; it must be above zero", o.pollBudget)
 	}
 	return o, nil

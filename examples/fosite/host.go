@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -45,8 +44,9 @@ func newHost(origin string, store tokenStore, logger *slog.Logger) *host {
 	h.strategy = compose.NewOAuth2HMACStrategy(h.config)
 	h.provider = compose.Compose(h.config, store, h.strategy,
 		compose.OAuth2RefreshTokenGrantFactory, compose.OAuth2TokenIntrospectionFactory)
-	h.mux.Handle("/login", h.people.Routes())
-	h.mux.Handle("/logout", h.people.Routes())
+	people := h.people.Routes()
+	h.mux.Handle("/login", people)
+	h.mux.Handle("/logout", people)
 	h.mux.HandleFunc("GET /userinfo", h.serveUserinfo)
 	h.mux.HandleFunc("POST /introspect", h.serveIntrospection)
 	return h
@@ -121,7 +121,7 @@ func (h *host) serveUserinfo(w http.ResponseWriter, r *http.Request) {
 			answer["name"] = name
 		}
 	}
-	jsonHandler(answer).ServeHTTP(w, r)
+	demo.WriteJSON(w, http.StatusOK, answer)
 }
 
 // serveIntrospection tells what a token is (RFC 7662). It is for clients with a secret, by
@@ -181,15 +181,7 @@ func (h *host) metadata() map[string]any {
 	}
 }
 
-// jsonHandler answers with doc, which can be encoded, and which no cache may keep.
+// jsonHandler answers with doc.
 func jsonHandler(doc map[string]any) http.Handler {
-	body, err := json.Marshal(doc)
-	if err != nil {
-		panic(err) // Strings and lists of strings always marshal.
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		_, _ = w.Write(body) // A client that has gone cannot be told.
-	})
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { demo.WriteJSON(w, http.StatusOK, doc) })
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/devicegrant/devicegrant/examples/internal/program"
 )
 
-func main() { program.Main("gooauth2", build) }
+func main() { program.Host("gooauth2", build) }
 
 // build returns the server with the device grant in it.
 func build(origin string, interval time.Duration, logger *slog.Logger) (http.Handler, *devicegrant.Server, error) {

@@ -21,7 +21,7 @@ import (
 	"github.com/devicegrant/devicegrant/examples/internal/program"
 )
 
-func main() { program.Main("stdlib", build) }
+func main() { program.Host("stdlib", build) }
 
 // build returns the server with the device grant in it.
 func build(origin string, interval time.Duration, logger *slog.Logger) (http.Handler, *devicegrant.Server, error) {

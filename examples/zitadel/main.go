@@ -17,7 +17,7 @@ import (
 
 const maxBody = 64 << 10 // bytes
 
-func main() { program.Main("zitadel", build) }
+func main() { program.Host("zitadel", build) }
 
 // build returns the provider's server with the device grant in it.
 func build(origin string, interval time.Duration, logger *slog.Logger) (http.Handler, *devicegrant.Server, error) {

@@ -48,7 +48,7 @@ func TestRun(t *testing.T) {
 	done := make(chan error, 1)
 	var log strings.Builder
 	go func() {
-		done <- run(ctx, "name", []string{"-addr", "127.0.0.1:0", "-interval", "3s"}, w, &log, build)
+		done <- runHost(ctx, "name", []string{"-addr", "127.0.0.1:0", "-interval", "3s"}, w, &log, build)
 		w.Close()
 	}()
 	stdout := bufio.NewScanner(r)
@@ -88,9 +88,9 @@ func TestRunRefused(t *testing.T) {
 		{[]string{"-addr", "127.0.0.1:0", "-interval", "1ms"}, "Interval is 1ms"},
 		{[]string{"-h"}, flag.ErrHelp.Error()},
 	} {
-		require.ErrorContains(t, run(t.Context(), "name", tt.args, io.Discard, io.Discard, build), tt.want)
+		require.ErrorContains(t, runHost(t.Context(), "name", tt.args, io.Discard, io.Discard, build), tt.want)
 	}
-	err = run(t.Context(), "name", []string{"-addr", "127.0.0.1:0"}, failing{}, io.Discard, build)
+	err = runHost(t.Context(), "name", []string{"-addr", "127.0.0.1:0"}, failing{}, io.Discard, build)
 	require.ErrorIs(t, err, errGone, "nobody would know where it serves")
 }
 
