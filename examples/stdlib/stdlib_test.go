@@ -12,7 +12,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/devicegrant/devicegrant"
 	"github.com/devicegrant/devicegrant/examples/internal/hosttest"
 )
 
@@ -84,19 +83,7 @@ func TestIssuingFails(t *testing.T) {
 
 func TestClientsRefused(t *testing.T) {
 	h, _ := newTestHost(t)
-	for _, tt := range []struct{ id, secret, want string }{
-		{"nobody", "", "invalid_client"},
-		{"tv", "secret", "invalid_client"},
-		{"web", "", "invalid_client"},
-		{"web", "wrong", "invalid_client"},
-		{"web", "web-secret", "unauthorized_client"},
-	} {
-		asked := h.PostBasic(tt.id, tt.secret, "/device_authorization", "scope", "openid")
-		assert.Equal(t, tt.want, asked.Error, tt)
-		polled := h.PostBasic(tt.id, tt.secret, "/token", "grant_type", devicegrant.GrantType, "device_code", "x")
-		assert.Equal(t, tt.want, polled.Error, tt)
-	}
-	assert.Equal(t, "invalid_scope", h.Post("/device_authorization", "client_id", "tv", "scope", "admin").Error)
+	h.RequireClients()
 }
 
 // TestReplayed: a device code that is presented again ends the login, unless that is within

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/devicegrant/devicegrant"
@@ -149,4 +150,23 @@ func (h Host) Login(scopes ...string) (got Answer, deviceCode string) {
 	got = h.Poll(a.DeviceCode)
 	require.Equal(h.T, http.StatusOK, got.Status, got.Body)
 	return got, a.DeviceCode
+}
+
+// RequireClients checks who is refused at both endpoints: who is unknown, whose secret is
+// wrong, and who may not use this grant or asks for too much.
+func (h Host) RequireClients() {
+	h.T.Helper()
+	for _, tt := range []struct{ id, secret, want string }{
+		{"nobody", "", "invalid_client"},
+		{"tv", "secret", "invalid_client"},
+		{"web", "", "invalid_client"},
+		{"web", "wrong", "invalid_client"},
+		{"web", "web-secret", "unauthorized_client"},
+	} {
+		asked := h.PostBasic(tt.id, tt.secret, "/device_authorization", "scope", "openid")
+		assert.Equal(h.T, tt.want, asked.Error, tt)
+		polled := h.PostBasic(tt.id, tt.secret, cmp.Or(h.TokenPath, "/token"), "grant_type", devicegrant.GrantType, "device_code", "x")
+		assert.Equal(h.T, tt.want, polled.Error, tt)
+	}
+	assert.Equal(h.T, "invalid_scope", h.Post("/device_authorization", "client_id", "tv", "scope", "admin").Error)
 }
