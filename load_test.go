@@ -4,8 +4,10 @@ import (
 	"container/heap"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -124,19 +126,24 @@ func (c *crowd) most() (n int) {
 	return n
 }
 
-// A hundred thousand devices arrive within a minute, five thousand polls a second are what
-// the server can bear, and people need up to five minutes.
+// Twenty thousand devices arrive within a minute, a thousand polls a second are what the
+// server can bear, and people need up to five minutes. With DEVICEGRANT_SOAK=1 it is five
+// times as many.
 func TestSpreadPolls(t *testing.T) {
 	t.Parallel() // It takes longer than all others.
-	const devices, budget = 100_000, 5_000
-	c := newCrowd(t, func(c *devicegrant.Config) { c.Policy = devicegrant.SpreadPolls(budget) })
+	devices, budget := 20_000, 1_000
+	if os.Getenv("DEVICEGRANT_SOAK") == "1" {
+		devices, budget = 5*devices, 5*budget
+	}
+	c := newCrowd(t, func(c *devicegrant.Config) { c.Policy = devicegrant.SpreadPolls(float64(budget)) })
 	for n := range devices {
 		c.in(c.between(0, time.Minute), func() { c.arrive(n, c.between(20*time.Second, 5*time.Minute)) })
 	}
 	c.run()
 	t.Logf("at most %d polls in a second; intervals of up to %v", c.most(), c.longest)
 	assert.Equal(t, devices, c.tokens, "every device has its tokens")
-	assert.LessOrEqual(t, c.most(), budget*110/100)
+	chance := 7 * math.Sqrt(float64(budget)) // Devices do not come evenly.
+	assert.LessOrEqual(t, c.most(), budget+int(chance))
 	assert.Greater(t, c.most(), budget/2, "the crowd was a real one")
 	assert.Less(t, c.longest, time.Minute, "and none waits for very long")
 
