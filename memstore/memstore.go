@@ -4,11 +4,8 @@
 package memstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,14 +17,21 @@ import (
 // DefaultMax is how many grants a Store holds when Config.Max is zero.
 const DefaultMax = 1_000_000
 
-// shardCount is a power of two, large enough that two cores seldom meet in one.
+// shardCount is one for each first byte of a digest, and enough for two cores to meet in
+// one seldom.
 const shardCount = 256
 
 // Store is a devicegrant.Store in memory. It is safe for concurrent use.
 //
 // Grants are spread over shards by the digest of their device code, and the index
-// of user codes by theirs. No two shards are ever locked at once by one call,
-// except by Create, which takes the index's first.
+// of user codes by theirs. Locks are taken in the order of a shard of the index, of
+// grants, of user agents, one of each kind at most, and none is held for longer than a
+// hundred grants or so take.
+//
+// A grant takes some 230 bytes, its indices included, and text that is its own beyond that
+// of a short device name. Nothing of it is an object of the heap, so that the garbage
+// collector does not notice how many there are. Room that grants have left is for grants
+// that come, and is not given back.
 //
 // Of tallies it holds the 65,536 that were used last, and at most twice as many.
 type Store struct {
@@ -35,20 +39,29 @@ type Store struct {
 	count   atomic.Int64
 	grants  [shardCount]grantShard
 	codes   [shardCount]codeShard
+	agents  shared // the user agents of all grants
 	tallies *recent.Map[devicegrant.TallyKey, devicegrant.Tally]
 
-	purgeNext atomic.Uint32 // the shard at which the next Purge begins
+	purgeNext atomic.Uint32 // the place at which the next Purge begins
 }
 
-type grantShard struct {
-	sync.Mutex
-	m map[devicegrant.DeviceCodeDigest]*devicegrant.Grant
-}
-
+// codeShard finds the places of grants by some of the user codes.
 type codeShard struct {
 	sync.Mutex
-	m map[devicegrant.UserCodeDigest]devicegrant.DeviceCodeDigest
+	index index
 }
+
+// place is where a grant is: its slot, and in the lowest byte its shard.
+type place uint32
+
+// maxSlot is the last slot that a place can name.
+const maxSlot = 1<<24 - 1
+
+func placeOf(shard, slot uint32) place { return place(slot*shardCount + shard) }
+
+func (p place) shard() uint32 { return uint32(p) % shardCount }
+
+func (p place) slot() uint32 { return uint32(p) / shardCount }
 
 var errDeviceCodeExists = errors.New("memstore: device code is stored already")
 
@@ -66,12 +79,7 @@ func New(maxGrants int) *Store {
 	if maxGrants == 0 {
 		maxGrants = DefaultMax
 	}
-	s := &Store{max: int64(maxGrants), tallies: recent.New[devicegrant.TallyKey, devicegrant.Tally](0)}
-	for i := range shardCount {
-		s.grants[i].m = make(map[devicegrant.DeviceCodeDigest]*devicegrant.Grant)
-		s.codes[i].m = make(map[devicegrant.UserCodeDigest]devicegrant.DeviceCodeDigest)
-	}
-	return s
+	return &Store{max: int64(maxGrants), tallies: recent.New[devicegrant.TallyKey, devicegrant.Tally](0)}
 }
 
 // grantShard returns the shard of a grant. Digests are uniform, and a device code
@@ -89,44 +97,59 @@ func (s *Store) Create(_ context.Context, g *devicegrant.Grant) error {
 	codes := s.codeShard(g.UserCode)
 	codes.Lock()
 	defer codes.Unlock()
-	if _, taken := codes.m[g.UserCode]; taken {
+	if s.byUserCode(codes, g.UserCode) != nil {
 		return devicegrant.ErrUserCodeExists
 	}
 	grants := s.grantShard(g.DeviceCode)
 	grants.Lock()
 	defer grants.Unlock()
-	if _, taken := grants.m[g.DeviceCode]; taken {
+	if grants.find(g.DeviceCode) != 0 {
 		return errDeviceCodeExists
 	}
-	if s.count.Add(1) > s.max {
+	if s.count.Add(1) > s.max || grants.records.taken() >= maxSlot {
 		s.count.Add(-1)
 		return devicegrant.ErrFull
 	}
-	stored := *g
-	stored.Key = devicegrant.Key{}
-	// They may be part of a whole request.
-	stored.ClientID, stored.Scope, stored.Resource = strings.Clone(g.ClientID), strings.Clone(g.Scope), strings.Clone(g.Resource)
-	stored.AuthorizationDetails, stored.TokenHint = strings.Clone(g.AuthorizationDetails), strings.Clone(g.TokenHint)
-	stored.Device.Name, stored.Device.UserAgent = strings.Clone(g.Device.Name), strings.Clone(g.Device.UserAgent)
-	codes.m[g.UserCode] = g.DeviceCode
-	grants.m[g.DeviceCode] = &stored
+	slot := grants.insert(g, s.agents.add(g.Device.UserAgent))
+	codes.index.insert(hashDigest(g.UserCode), uint32(placeOf(uint32(g.DeviceCode[0]), slot)))
 	return nil
 }
 
 // ByUserCode implements devicegrant.Store.
-func (s *Store) ByUserCode(ctx context.Context, code devicegrant.UserCodeDigest) (*devicegrant.Grant, error) {
+func (s *Store) ByUserCode(_ context.Context, code devicegrant.UserCodeDigest) (*devicegrant.Grant, error) {
 	codes := s.codeShard(code)
 	codes.Lock()
-	device, ok := codes.m[code]
-	codes.Unlock()
-	if !ok {
-		return nil, devicegrant.ErrNotFound
+	defer codes.Unlock()
+	if g := s.byUserCode(codes, code); g != nil {
+		return g, nil
 	}
-	g, err := s.ByDeviceCode(ctx, device)
-	if err == nil && g.UserCode != code {
-		return nil, devicegrant.ErrNotFound // Freed since the index was read.
+	return nil, devicegrant.ErrNotFound
+}
+
+// byUserCode returns the grant that has the user code, nil if there is none. The index may
+// lead to a grant that has freed the code, or to another in the place of one that is gone:
+// it is the grant that says which code it has.
+func (s *Store) byUserCode(codes *codeShard, code devicegrant.UserCodeDigest) (g *devicegrant.Grant) {
+	if code == (devicegrant.UserCodeDigest{}) {
+		return nil
 	}
-	return g, err
+	codes.index.find(hashDigest(code), func(at uint32) bool {
+		shard := &s.grants[place(at).shard()]
+		shard.Lock()
+		defer shard.Unlock()
+		if r := shard.records.at(place(at).slot()); r.userCode == code {
+			g = s.read(shard, r)
+		}
+		return g != nil
+	})
+	return g
+}
+
+// read returns a copy of a grant, whose shard is locked.
+func (s *Store) read(shard *grantShard, r *record) *devicegrant.Grant {
+	g := shard.read(r)
+	g.Device.UserAgent = s.agents.text(r.agent)
+	return g
 }
 
 // ByDeviceCode implements devicegrant.Store.
@@ -134,12 +157,11 @@ func (s *Store) ByDeviceCode(_ context.Context, code devicegrant.DeviceCodeDiges
 	shard := s.grantShard(code)
 	shard.Lock()
 	defer shard.Unlock()
-	stored, ok := shard.m[code]
-	if !ok {
+	slot := shard.find(code)
+	if slot == 0 {
 		return nil, devicegrant.ErrNotFound
 	}
-	g := *stored
-	return &g, nil
+	return s.read(shard, shard.records.at(slot)), nil
 }
 
 // Poll implements devicegrant.Store. It does not allocate.
@@ -147,132 +169,49 @@ func (s *Store) Poll(_ context.Context, code devicegrant.DeviceCodeDigest, clien
 	shard := s.grantShard(code)
 	shard.Lock()
 	defer shard.Unlock()
-	g, ok := shard.m[code]
-	if !ok {
+	slot := shard.find(code)
+	if slot == 0 {
 		return devicegrant.Polled{}, devicegrant.ErrNotFound
 	}
-	if g.ClientID == clientID {
-		g.Pace = g.Pace.Next(now)
+	r := shard.records.at(slot)
+	pace := r.pace()
+	if shard.texts.is(&shard.cells, r.client, clientID) {
+		pace = pace.Next(instantOf(now).time()) // OnTime and Last lose the same digits.
+		r.setPace(pace)
+	} else {
+		clientID = shard.texts.text(&shard.cells, r.client)
 	}
-	return devicegrant.Polled{ID: g.ID, ClientID: g.ClientID, State: g.State, ExpiresAt: g.ExpiresAt, Pace: g.Pace}, nil
+	return devicegrant.Polled{ID: r.id, ClientID: clientID, State: r.state, ExpiresAt: r.expires.time(), Pace: pace}, nil
 }
 
 // Swap implements devicegrant.Store.
 func (s *Store) Swap(_ context.Context, g *devicegrant.Grant) error {
-	freed, err := s.swap(g)
-	if err == nil && freed != (devicegrant.UserCodeDigest{}) {
-		s.free(freed, g.DeviceCode)
-	}
-	return err
-}
-
-// swap returns the user code that the write frees, if any.
-func (s *Store) swap(g *devicegrant.Grant) (freed devicegrant.UserCodeDigest, err error) {
 	shard := s.grantShard(g.DeviceCode)
 	shard.Lock()
-	defer shard.Unlock()
-	stored, ok := shard.m[g.DeviceCode]
-	if !ok || stored.Version != g.Version {
-		return freed, devicegrant.ErrConflict
+	slot := shard.find(g.DeviceCode)
+	if slot == 0 || shard.records.at(slot).version != g.Version {
+		shard.Unlock()
+		return devicegrant.ErrConflict
 	}
-	if g.UserCode != stored.UserCode {
-		freed = stored.UserCode
+	r := shard.records.at(slot)
+	had := r.userCode
+	shard.write(r, g)
+	r.version++
+	shard.Unlock()
+	if g.UserCode != had {
+		s.free(had, placeOf(uint32(g.DeviceCode[0]), slot))
 	}
-	stored.UserCode, stored.State, stored.Subject, stored.ExpiresAt = g.UserCode, g.State, g.Subject, g.ExpiresAt
-	stored.Session, stored.Entered = g.Session, g.Entered
-	if stored.Scope != g.Scope {
-		stored.Scope = strings.Clone(g.Scope) // It may be part of a longer one.
-	}
-	stored.Version++
-	return freed, nil
+	return nil
 }
 
-// free takes a user code out of the index, if it still leads to that grant.
-func (s *Store) free(code devicegrant.UserCodeDigest, device devicegrant.DeviceCodeDigest) {
+// free takes out of the index that the grant in that place has the user code, which it has
+// no more. Its shard is not locked: meanwhile the place may be another grant's, and the code
+// as well. If one grant has both, the index says so twice, and says it once from then on.
+func (s *Store) free(code devicegrant.UserCodeDigest, at place) {
 	codes := s.codeShard(code)
 	codes.Lock()
 	defer codes.Unlock()
-	if codes.m[code] == device {
-		delete(codes.m, code)
-	}
-}
-
-// Purge implements devicegrant.Store. It holds one shard at a time, and goes on
-// where the call before it stopped. Tallies come after the grants.
-func (s *Store) Purge(ctx context.Context, before time.Time, limit int) (int, error) {
-	total, start := 0, s.purgeNext.Load()
-	for i := range uint32(shardCount) {
-		if err := ctx.Err(); err != nil {
-			return total, err
-		}
-		shard := &s.grants[(start+i)%shardCount]
-		for device, code := range shard.purge(before, limit-total) {
-			s.free(code, device)
-			s.count.Add(-1)
-			total++
-		}
-		if total >= limit {
-			s.purgeNext.Store(start + i) // There may be more in this shard.
-			return total, nil
-		}
-	}
-	over := func(t devicegrant.Tally) bool { return t.ExpiresAt.Before(before) }
-	return total + s.tallies.Purge(over, limit-total), nil
-}
-
-// purge deletes up to limit grants and returns their codes.
-func (shard *grantShard) purge(before time.Time, limit int) map[devicegrant.DeviceCodeDigest]devicegrant.UserCodeDigest {
-	shard.Lock()
-	defer shard.Unlock()
-	purged := make(map[devicegrant.DeviceCodeDigest]devicegrant.UserCodeDigest)
-	for device, g := range shard.m {
-		if len(purged) >= limit {
-			break
-		}
-		if g.ExpiresAt.Before(before) {
-			purged[device] = g.UserCode
-			delete(shard.m, device)
-		}
-	}
-	return purged
-}
-
-// List implements devicegrant.Lister. It walks the shards, which are in the order of
-// device codes, and holds one at a time.
-func (s *Store) List(ctx context.Context, q devicegrant.ListQuery) ([]*devicegrant.Grant, error) {
-	var list []*devicegrant.Grant
-	for i := int(q.After[0]); i < shardCount && len(list) < q.Limit; i++ {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		list = append(list, s.grants[i].list(&q, q.Limit-len(list))...)
-	}
-	return list, nil
-}
-
-// list returns copies of the first grants for which q is true, at most limit.
-func (shard *grantShard) list(q *devicegrant.ListQuery, limit int) []*devicegrant.Grant {
-	shard.Lock()
-	defer shard.Unlock()
-	var codes []devicegrant.DeviceCodeDigest
-	for code, g := range shard.m {
-		if bytes.Compare(code[:], q.After[:]) > 0 && matches(g, q) {
-			codes = append(codes, code)
-		}
-	}
-	slices.SortFunc(codes, func(a, b devicegrant.DeviceCodeDigest) int { return bytes.Compare(a[:], b[:]) })
-	list := make([]*devicegrant.Grant, min(limit, len(codes)))
-	for i := range list {
-		g := *shard.m[codes[i]]
-		list[i] = &g
-	}
-	return list
-}
-
-// matches is all of a ListQuery but After.
-func matches(g *devicegrant.Grant, q *devicegrant.ListQuery) bool {
-	return (g.State == devicegrant.Pending || g.State == devicegrant.Approved) && g.ExpiresAt.After(q.Now) &&
-		(q.ClientID == "" || g.ClientID == q.ClientID) && (q.Subject == "" || g.Subject == q.Subject)
+	codes.index.remove(hashDigest(code), uint32(at))
 }
 
 // Count implements devicegrant.Counter: the grants held, in whatever state.

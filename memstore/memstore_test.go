@@ -40,7 +40,7 @@ func filled(t *testing.T, n int) *memstore.Store {
 	return s
 }
 
-func wantCount(t *testing.T, s *memstore.Store, want int) {
+func wantCount(t testing.TB, s *memstore.Store, want int) {
 	t.Helper()
 	n, err := s.Count(t.Context())
 	require.NoError(t, err)
