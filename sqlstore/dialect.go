@@ -3,6 +3,8 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
+	"encoding/json"
 
 	"github.com/google/uuid"
 )
@@ -26,6 +28,12 @@ type dialect struct {
 	numbered  bool   // parameters are $1, $2 and not ?
 	prepares  bool   // statements are worth preparing
 	oneWriter bool   // only one connection can write at a time
+	lanes     int    // how many statements record polls at a time
+	atOnce    int    // how many polls one of them records
+
+	// pollArgs are the arguments of the texts for several polls, for at most atOnce polls.
+	pollArgs func([]*flight) []any
+
 	// purgesAtOnce is how many rows one statement may purge, so that others who write do
 	// not wait long; zero is no limit.
 	purgesAtOnce int
@@ -44,8 +52,20 @@ type dialect struct {
 type texts struct {
 	create string // a grant, unless one of its codes is there: the row count says so
 	poll   string // of a client: record it and read the grant
-	purge  string // grants before a time, up to a limit: each row counts for as many
-	lock   string // a grant of a version, unless a transaction has it: returns a row
+	// pollAgain is poll for one that is on time, of a grant that was polled before: it
+	// returns no row for any other. Empty where it would gain nothing.
+	pollAgain string
+	// look reads the device code, deadline and interval of several grants, each if it is the
+	// client's and no pace came with Create. Empty where pollMany does so itself.
+	look string
+	// pollManyAgain is pollMany for grants that were polled before, faster.
+	pollManyAgain string
+	// pollMany is poll for several grants of which that is so. It returns a row for each
+	// that it has recorded, with the device code first.
+	pollMany string
+
+	purge string // grants before a time, up to a limit: each row counts for as many
+	lock  string // a grant of a version, unless a transaction has it: returns a row
 
 	insertTally  string // unless its key is there: the row count says so
 	purgeTallies string // before a time, up to a limit
@@ -74,6 +94,12 @@ ORDER BY g.device_code LIMIT ?`
 	version = version + 1
 WHERE device_code = ? AND version = ?`
 
+	// Both change a pace that is there, as it was read, or grow its interval.
+	savePace = `UPDATE devicegrant_polls SET interval_us = ?, last_poll = ?, repeated = ?
+WHERE device_code = ? AND interval_us = ? AND on_time = ? AND last_poll = ? AND repeated = ?`
+
+	saveInterval = `UPDATE devicegrant_polls SET interval_us = ? WHERE device_code = ? AND interval_us < ?`
+
 	lockGrant = `SELECT version FROM devicegrant_grants WHERE device_code = ? AND version = ? FOR UPDATE SKIP LOCKED`
 
 	readVersion = `SELECT COALESCE(MAX(version), 0) FROM devicegrant_schema`
@@ -88,3 +114,27 @@ WHERE device_code = ? AND version = ?`
 	updateTally = `UPDATE devicegrant_tallies SET guesses = ?, paid_at = ?, expires_at = ?, version = version + 1
 WHERE id = ? AND version = ?`
 )
+
+// pollsAsJSON are polls as an array of objects, for a statement that takes any number of
+// them.
+func pollsAsJSON(flights []*flight) []any {
+	type object struct {
+		DeviceCode string `json:"device_code"` // in hexadecimal, as is the client id, whatever the text encoding
+		ClientID   string `json:"client_id"`
+		Now        int64  `json:"now"`
+		ExpiresAt  int64  `json:"expires_at"`
+		Interval   int64  `json:"interval_us"`
+	}
+	objects := make([]object, len(flights))
+	for i, f := range flights {
+		objects[i] = object{
+			hex.EncodeToString(f.code[:]), hex.EncodeToString([]byte(f.clientID)), f.now.UnixMicro(),
+			f.last.ExpiresAt.UnixMicro(), f.last.Pace.Interval.Microseconds(),
+		}
+	}
+	text, err := json.Marshal(objects)
+	if err != nil {
+		panic(err) // Strings and numbers always marshal.
+	}
+	return []any{string(text)}
+}

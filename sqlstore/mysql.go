@@ -15,14 +15,22 @@ import (
 var MySQL = Dialect{&dialect{
 	name: "mysql",
 	// A dump has the procedures only when it is asked for them.
-	version: `SELECT IF(COUNT(*) = 2, (` + readVersion + `), 0) FROM information_schema.routines
-WHERE routine_schema = DATABASE() AND routine_name IN ('devicegrant_poll', 'devicegrant_purge')`,
+	version: `SELECT IF(COUNT(*) = 3, (` + readVersion + `), 0) FROM information_schema.routines
+WHERE routine_schema = DATABASE() AND routine_name IN ('devicegrant_poll', 'devicegrant_poll_many', 'devicegrant_purge')`,
 	texts: texts{
 		// It ignores that a code exists; everything else it would ignore is checked
 		// before (checkText).
 		create: `INSERT IGNORE INTO ` + newGrant,
 
 		poll: `CALL devicegrant_poll(?, ?, ?)`,
+
+		// A statement that writes would lock the grants that it reads.
+		look: `SELECT g.device_code, g.expires_at, g.interval_us
+FROM JSON_TABLE(?, '$[*]' COLUMNS (device_code CHAR(64) PATH '$.device_code', client_id VARCHAR(2048) PATH '$.client_id')) i
+STRAIGHT_JOIN devicegrant_grants g ON g.device_code = UNHEX(i.device_code) AND g.client_id = UNHEX(i.client_id)
+WHERE g.last_poll IS NULL`,
+
+		pollMany: `CALL devicegrant_poll_many(?)`,
 
 		purge: `CALL devicegrant_purge(?, ?)`,
 
@@ -32,6 +40,9 @@ WHERE routine_schema = DATABASE() AND routine_name IN ('devicegrant_poll', 'devi
 
 		purgeTallies: `DELETE FROM devicegrant_tallies WHERE expires_at < ? ORDER BY expires_at, id LIMIT ?`,
 	},
+	lanes:    4,
+	atOnce:   64,
+	pollArgs: pollsAsJSON,
 	prepares: true,
 	id:       func(id uuid.UUID) any { return id[:] },
 	lost:     lostMySQL,

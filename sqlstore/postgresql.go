@@ -28,6 +28,41 @@ var PostgreSQL = Dialect{&dialect{
 )
 SELECT g.id, g.state, g.expires_at, polled.* FROM g, polled`, "$3::bigint", "least", "greatest"),
 
+		// What every device does that keeps to its interval. Nothing is computed but whether
+		// it does: neither the same poll once more, nor too early.
+		pollAgain: `UPDATE devicegrant_polls p SET on_time = $3, last_poll = $3, repeated = false
+FROM devicegrant_grants g
+WHERE p.device_code = $1 AND g.device_code = $1 AND g.client_id = $2
+	AND ($3 - p.last_poll) * 10 >= least(p.interval_us, 2500000)
+	AND ($3 - p.on_time) * 5 >= p.interval_us * 5 - least(p.interval_us, 5000000)
+RETURNING g.id, g.state, g.expires_at, p.interval_us, p.on_time, p.last_poll, p.repeated`,
+
+		// Rows are locked in the order in which they are found. Where two replicas poll two
+		// grants at one moment and find them in different orders, one of them tries again.
+		pollManyAgain: withPace(`UPDATE devicegrant_polls p SET (interval_us, on_time, last_poll, repeated) = ROW({next of p})
+FROM json_to_recordset($1::json) AS i (device_code text, client_id text, now bigint)
+JOIN devicegrant_grants g ON g.device_code = decode(i.device_code, 'hex')
+	AND g.client_id = convert_from(decode(i.client_id, 'hex'), 'UTF8')
+WHERE p.device_code = g.device_code
+RETURNING g.device_code, g.id, g.state, g.expires_at, p.interval_us, p.on_time, p.last_poll, p.repeated`, "i.now", "least", "greatest"),
+
+		// As poll. That of a grant which nobody has polled is on time, and excluded.last_poll
+		// is when this poll came.
+		pollMany: withPace(`WITH g AS (
+	SELECT g.device_code, g.id, g.state, g.expires_at, g.interval_us, i.now
+	FROM json_to_recordset($1::json) AS i (device_code text, client_id text, now bigint)
+	JOIN devicegrant_grants g ON g.device_code = decode(i.device_code, 'hex')
+		AND g.client_id = convert_from(decode(i.client_id, 'hex'), 'UTF8')
+	WHERE g.last_poll IS NULL
+), polled AS (
+	INSERT INTO devicegrant_polls AS p (device_code, expires_at, interval_us, on_time, last_poll, repeated)
+	SELECT device_code, expires_at, interval_us, now, now, false FROM g ORDER BY device_code
+	ON CONFLICT (device_code) DO UPDATE SET (interval_us, on_time, last_poll, repeated) = ROW({next of p})
+	RETURNING p.device_code, p.interval_us, p.on_time, p.last_poll, p.repeated
+)
+SELECT g.device_code, g.id, g.state, g.expires_at, polled.interval_us, polled.on_time, polled.last_poll, polled.repeated
+FROM g JOIN polled USING (device_code)`, "excluded.last_poll", "least", "greatest"),
+
 		// Arrays, so that the planner cannot choose to look for a batch twice. A poll
 		// that was under way when its grant was purged leaves an orphan, for the last
 		// batch to delete.
@@ -50,6 +85,9 @@ SELECT count(*) FROM gone`,
 		purgeTallies: `DELETE FROM devicegrant_tallies WHERE id = ANY (ARRAY(
 	SELECT id FROM devicegrant_tallies WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))`,
 	},
+	lanes:    4,
+	atOnce:   64,
+	pollArgs: pollsAsJSON,
 	numbered: true,
 	id:       func(id uuid.UUID) any { return id.String() },
 	lost:     lostPostgreSQL,

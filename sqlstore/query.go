@@ -15,7 +15,9 @@ import (
 // queries are the statements of a Store.
 type queries struct {
 	create, byUserCode, byDeviceCode, list          query
-	poll, swap, purge, lock, receipt                query
+	poll, pollAgain, look, pollManyAgain, pollMany  query
+	savePace, saveInterval                          query
+	swap, purge, lock, receipt                      query
 	tallies, insertTally, updateTally, purgeTallies query
 }
 
@@ -37,6 +39,12 @@ func newQueries(ctx context.Context, db *sql.DB, d Dialect, prefix string) (q qu
 		{&q.byDeviceCode, readGrant + "device_code = ?"},
 		{&q.list, readGrant + listed},
 		{&q.poll, d.texts.poll},
+		{&q.pollAgain, d.texts.pollAgain},
+		{&q.look, d.texts.look},
+		{&q.pollManyAgain, d.texts.pollManyAgain},
+		{&q.pollMany, d.texts.pollMany},
+		{&q.savePace, savePace},
+		{&q.saveInterval, saveInterval},
 		{&q.swap, swapGrant},
 		{&q.purge, d.texts.purge},
 		{&q.lock, d.texts.lock},
@@ -50,7 +58,7 @@ func newQueries(ctx context.Context, db *sql.DB, d Dialect, prefix string) (q qu
 			s.text = number(s.text)
 		}
 		*s.query = query{on: db, text: strings.ReplaceAll(s.text, defaultPrefix, prefix)}
-		if !d.prepares {
+		if !d.prepares || s.text == "" {
 			continue
 		}
 		if s.query.prepared, err = db.PrepareContext(ctx, s.query.text); err != nil {
@@ -77,7 +85,8 @@ func number(text string) string {
 func (q *queries) close() error {
 	var errs []error
 	for _, q := range []query{
-		q.create, q.byUserCode, q.byDeviceCode, q.list, q.poll, q.swap, q.purge, q.lock, q.receipt,
+		q.create, q.byUserCode, q.byDeviceCode, q.list, q.poll, q.pollAgain, q.look, q.pollManyAgain, q.pollMany, q.savePace, q.saveInterval,
+		q.swap, q.purge, q.lock, q.receipt,
 		q.tallies, q.insertTally, q.updateTally, q.purgeTallies,
 	} {
 		if q.prepared != nil {

@@ -92,7 +92,7 @@ func (r *row) read() (*devicegrant.Grant, error) {
 	return g, nil
 }
 
-// polledRow is what a poll returns.
+// polledRow is what a poll returns, but for the client, which is who polls.
 type polledRow struct {
 	id      uuid.UUID
 	state   devicegrant.State
@@ -104,8 +104,8 @@ func (r *polledRow) columns() []any {
 	return []any{&r.id, &r.state, &r.expires, &r.pace.interval, &r.pace.onTime, &r.pace.last, &r.pace.repeated}
 }
 
-func (r *polledRow) read(clientID string) devicegrant.Polled {
-	return devicegrant.Polled{ID: r.id, ClientID: clientID, State: r.state, ExpiresAt: instant(r.expires), Pace: r.pace.read()}
+func (r *polledRow) read() devicegrant.Polled {
+	return devicegrant.Polled{ID: r.id, State: r.state, ExpiresAt: instant(r.expires), Pace: r.pace.read()}
 }
 
 // paceRow is a pace as it is stored.

@@ -8,7 +8,8 @@
 // It imports no driver, starts no goroutine and changes no schema unless told to.
 // Each method of devicegrant.Store is one statement that goes by an index; Purge is one
 // for grants and one for tallies. List alone may read a whole table. Polls are recorded
-// apart from the grants, so that none of them touches a decision.
+// apart from the grants, so that none of them touches a decision: many by one statement, and
+// those that come too early by none (see [Config.ExactPace]).
 //
 // A host that keeps its tokens in the same database has them written in the
 // transaction that redeems the grant: see [Store.Transactional].
@@ -17,7 +18,6 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"time"
 
 	"github.com/devicegrant/devicegrant"
@@ -35,6 +35,15 @@ type Config struct {
 	// It does not bound the transaction of Redeem, for which the caller's context
 	// does.
 	Timeout time.Duration
+
+	// ExactPace has the database asked about every poll. Otherwise one that comes too early,
+	// or a second time at once, is answered from memory if this Store has seen the grant
+	// pending less than ten seconds ago and knows of no decision since: without a query, so
+	// that whoever polls too fast costs the database less than who does not. What that makes
+	// of the interval is saved with the next query. Replicas then differ for a moment: a
+	// decision made at another reaches a device that polls too early up to ten seconds late,
+	// and each replica counts early polls for itself at first.
+	ExactPace bool
 }
 
 const (
@@ -50,6 +59,10 @@ type Store struct {
 	timeout time.Duration
 	queries queries
 	writer  writer
+
+	memory *memory
+	turns  turns
+	lanes  lanes
 }
 
 var (
@@ -67,7 +80,7 @@ func New(db *sql.DB, dialect Dialect, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: db, dialect: dialect, timeout: cfg.Timeout}
+	s := &Store{db: db, dialect: dialect, timeout: cfg.Timeout, memory: newMemory(cfg.ExactPace), lanes: lanes{free: dialect.lanes}}
 	if dialect.oneWriter {
 		s.writer = make(writer, 1)
 	}
@@ -97,6 +110,7 @@ func (s *Store) Create(ctx context.Context, g *devicegrant.Grant) error {
 	if err := checkText(g); err != nil {
 		return err
 	}
+	s.memory.created(g.DeviceCode)
 	return s.write(ctx, "create", func(ctx context.Context) error {
 		return s.queries.create.changeOne(ctx, devicegrant.ErrUserCodeExists,
 			g.DeviceCode[:], digest(g.UserCode), s.dialect.id(g.ID), g.ClientID, g.Scope,
@@ -109,25 +123,33 @@ func (s *Store) Create(ctx context.Context, g *devicegrant.Grant) error {
 
 // ByUserCode implements devicegrant.Store.
 func (s *Store) ByUserCode(ctx context.Context, code devicegrant.UserCodeDigest) (*devicegrant.Grant, error) {
-	return s.read(ctx, s.queries.byUserCode, code[:])
+	return s.readBy(ctx, s.queries.byUserCode, code[:])
 }
 
 // ByDeviceCode implements devicegrant.Store.
 func (s *Store) ByDeviceCode(ctx context.Context, code devicegrant.DeviceCodeDigest) (*devicegrant.Grant, error) {
-	return s.read(ctx, s.queries.byDeviceCode, code[:])
+	return s.readBy(ctx, s.queries.byDeviceCode, code[:])
 }
 
-func (s *Store) read(ctx context.Context, q query, code []byte) (g *devicegrant.Grant, err error) {
+func (s *Store) readBy(ctx context.Context, q query, code []byte) (g *devicegrant.Grant, err error) {
 	err = s.do(ctx, "read", func(ctx context.Context) error {
-		var r row
-		if err := q.readOne(ctx, []any{code}, r.columns()); err != nil {
-			return err
+		for range maxReads {
+			saved := s.memory.saved()
+			var r row
+			if err := q.readOne(ctx, []any{code}, r.columns()); err != nil {
+				return err
+			}
+			if g, err = r.read(); err != nil || s.memory.read(g, saved) {
+				return err
+			}
 		}
-		g, err = r.read()
-		return err
+		return nil
 	})
 	return g, err
 }
+
+// maxReads is how often a grant is read until no pace is saved meanwhile.
+const maxReads = 3
 
 // List implements devicegrant.Lister. It goes by the primary key from q.After on, and reads
 // past what does not match, to the end of the table if there is too little: it has no index
@@ -147,6 +169,9 @@ func (s *Store) List(ctx context.Context, q devicegrant.ListQuery) (list []*devi
 				return err
 			}
 			g, err := r.read()
+			if err == nil {
+				s.memory.read(g, 0)
+			}
 			list = append(list, g)
 			return err
 		})
@@ -157,39 +182,12 @@ func (s *Store) List(ctx context.Context, q devicegrant.ListQuery) (list []*devi
 	return list, nil
 }
 
-// Poll implements devicegrant.Store. A poll by another client, or of a grant that
-// does not exist, costs a second look-up.
-func (s *Store) Poll(ctx context.Context, code devicegrant.DeviceCodeDigest, clientID string, now time.Time) (p devicegrant.Polled, err error) {
-	err = devicegrant.ErrNotFound
-	if isText(clientID) && len(clientID) <= maxName { // No grant is another's.
-		p, err = s.record(ctx, code, clientID, now)
-	}
-	if !errors.Is(err, devicegrant.ErrNotFound) {
-		return p, err
-	}
-	g, err := s.ByDeviceCode(ctx, code)
-	if err != nil {
-		return devicegrant.Polled{}, err
-	}
-	return devicegrant.Polled{ID: g.ID, ClientID: g.ClientID, State: g.State, ExpiresAt: g.ExpiresAt, Pace: g.Pace}, nil
-}
-
-// record records a poll by the grant's own client.
-func (s *Store) record(ctx context.Context, code devicegrant.DeviceCodeDigest, clientID string, now time.Time) (p devicegrant.Polled, err error) {
-	err = s.write(ctx, "poll", func(ctx context.Context) error {
-		var r polledRow
-		err := s.queries.poll.readOne(ctx, []any{code[:], clientID, now.UnixMicro()}, r.columns())
-		p = r.read(clientID)
-		return err
-	})
-	return p, err
-}
-
 // Swap implements devicegrant.Store. It discards the receipt of a redemption.
 func (s *Store) Swap(ctx context.Context, g *devicegrant.Grant) error {
 	if err := checkText(g); err != nil {
 		return err
 	}
+	defer s.memory.decided(g.DeviceCode)
 	return s.write(ctx, "swap", func(ctx context.Context) error {
 		return s.queries.swap.changeOne(ctx, devicegrant.ErrConflict, swapArgs(g, nil)...)
 	})
@@ -207,6 +205,7 @@ func swapArgs(g *devicegrant.Grant, receipt any) []any {
 // others delete; elsewhere they wait for one another. In SQLite, where nobody writes
 // beside it, it goes by a few at a time. Tallies come after the grants.
 func (s *Store) Purge(ctx context.Context, before time.Time, limit int) (n int, err error) {
+	s.memory.purge(before)
 	for _, purge := range []func(context.Context, time.Time, int) (int, error){s.purgeGrants, s.purgeTallies} {
 		for left := true; left && n < limit; {
 			most := limit - n

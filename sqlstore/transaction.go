@@ -44,6 +44,7 @@ func (t Transactional) Redeem(ctx context.Context, g *devicegrant.Grant, issue f
 	if err := checkText(g); err != nil {
 		return err
 	}
+	defer t.memory.decided(g.DeviceCode)
 	ctx, cancel := context.WithCancel(ctx) // The transaction's, so that it is not only for its beginning.
 	defer cancel()
 	tooLate := time.AfterFunc(t.timeout, cancel)

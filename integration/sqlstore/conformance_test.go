@@ -59,7 +59,7 @@ func TestConformanceOfReplicas(t *testing.T) {
 			}
 			var tables atomic.Int64
 			storetest.Run(t, func(t *testing.T) devicegrant.Store {
-				cfg := sqlstore.Config{Prefix: fmt.Sprintf("t%d_", tables.Add(1))}
+				cfg := sqlstore.Config{Prefix: fmt.Sprintf("t%d_", tables.Add(1)), ExactPace: true}
 				r := &replicas{}
 				for i, db := range pools {
 					r.stores[i] = kind.NewStore(t, db, cfg).Transactional()

@@ -110,6 +110,44 @@ BEGIN
     END IF;
 END//
 
+-- Records polls of several grants, each by its own client, and returns a row for each.
+-- in_batch is a JSON array of objects: the device code in hexadecimal, when the poll came,
+-- and the grant's deadline and interval as they are known. The pace is that of Pace.Next in
+-- polling.go; a grant that nobody has polled since the table was emptied is on time. Where other replicas poll a grant at the same moment, the
+-- pace is that after both.
+CREATE PROCEDURE IF NOT EXISTS devicegrant_poll_many(in_batch LONGTEXT)
+MODIFIES SQL DATA SQL SECURITY INVOKER
+BEGIN
+    DECLARE recorded BOOLEAN DEFAULT TRUE;
+    BEGIN
+        -- Polls that cannot be recorded are for devicegrant_poll.
+        DECLARE CONTINUE HANDLER FOR SQLEXCEPTION SET recorded = FALSE;
+        -- Assigned from left to right: only the first may look at the old columns of the
+        -- others.
+        INSERT INTO devicegrant_polls (device_code, expires_at, interval_us, on_time, last_poll, repeated)
+            SELECT UNHEX(i.device_code), i.expires_at, i.interval_us, i.now, i.now, FALSE FROM JSON_TABLE(in_batch, '$[*]' COLUMNS (
+                device_code CHAR(64) PATH '$.device_code', now BIGINT PATH '$.now',
+                expires_at BIGINT PATH '$.expires_at', interval_us BIGINT PATH '$.interval_us')) i
+            ON DUPLICATE KEY UPDATE
+            interval_us = IF((@devicegrant_kind := CASE
+                WHEN last_poll IS NULL THEN 'first'
+                WHEN ABS(VALUES(last_poll) - last_poll) * 10 < LEAST(devicegrant_polls.interval_us, 2500000) AND NOT repeated THEN 'same'
+                WHEN (VALUES(last_poll) - last_poll) * 10 <= -LEAST(devicegrant_polls.interval_us, 2500000) OR on_time IS NULL
+                    OR (VALUES(last_poll) - on_time) * 5 >= devicegrant_polls.interval_us * 5 - LEAST(devicegrant_polls.interval_us, 5000000) THEN 'on time'
+                ELSE 'early' END) = 'early',
+                GREATEST(devicegrant_polls.interval_us, LEAST(devicegrant_polls.interval_us + 5000000, 60000000)), devicegrant_polls.interval_us),
+            on_time = IF(@devicegrant_kind IN ('first', 'on time'), VALUES(last_poll), on_time),
+            last_poll = IF(@devicegrant_kind = 'same', last_poll, VALUES(last_poll)),
+            repeated = CASE @devicegrant_kind WHEN 'first' THEN repeated WHEN 'same' THEN TRUE ELSE FALSE END;
+    END;
+    IF recorded THEN
+        SELECT g.device_code, g.id, g.state, g.expires_at, p.interval_us, p.on_time, p.last_poll, p.repeated
+            FROM JSON_TABLE(in_batch, '$[*]' COLUMNS (device_code CHAR(64) PATH '$.device_code')) i
+            STRAIGHT_JOIN devicegrant_grants g ON g.device_code = UNHEX(i.device_code)
+            STRAIGHT_JOIN devicegrant_polls p ON p.device_code = g.device_code;
+    END IF;
+END//
+
 -- Deletes up to in_limit grants that expired before in_before, with their polls, and
 -- returns how many they were. A poll that was under way when its grant was purged
 -- leaves an orphan, for the last batch to delete.
