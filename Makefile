@@ -7,7 +7,8 @@ MAKEFLAGS += --no-print-directory
 
 # How long `make soak` fuzzes each target.
 FUZZTIME ?= 60s
-# How often `make bench` and `make bench-sql` run each benchmark.
+# How many rounds `make bench` measures, and how often `make bench-sql` runs each benchmark.
+BENCHROUNDS ?= 24
 BENCHCOUNT ?= 6
 
 tools := $(CURDIR)/.bin
@@ -52,10 +53,8 @@ vuln: $(tools)/.built ## look for known vulnerabilities in what the code calls
 	done
 
 .PHONY: bench
-bench: $(tools)/.built ## run the root package's benchmarks (BENCHCOUNT=6)
-	@mkdir -p .cache
-	go test -run '^$$' -bench . -benchmem -count $(BENCHCOUNT) . | tee .cache/bench.txt
-	$(tools)/benchstat .cache/bench.txt
+bench: ## measure this library beside its peers, and keep it in bench/RESULTS.md (BENCHROUNDS=24)
+	@go run ./bench -rounds $(BENCHROUNDS) -o bench/RESULTS.md
 
 .PHONY: bench-sql
 bench-sql: $(tools)/.built ## run the benchmarks of every database, with the servers that the tests use (BENCHCOUNT=6)
