@@ -1,8 +1,8 @@
 package devicegrant
 
 import (
-	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
@@ -78,20 +78,16 @@ func (s *Server) requestKey(w http.ResponseWriter, r *http.Request, f *form) (Ke
 
 const base64URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
+// response returns the answer, as encoding/json would write it.
 func (a *Authorization) response() []byte {
-	body, err := json.Marshal(struct {
-		DeviceCode              string `json:"device_code"`
-		UserCode                string `json:"user_code"`
-		VerificationURI         string `json:"verification_uri"`
-		VerificationURIComplete string `json:"verification_uri_complete,omitempty"`
-		ExpiresIn               int64  `json:"expires_in"`
-		Interval                int64  `json:"interval"`
-	}{
-		a.DeviceCode, a.UserCode, a.VerificationURI, a.VerificationURIComplete,
-		wholeSeconds(a.ExpiresIn), wholeSeconds(a.Interval),
-	})
-	if err != nil {
-		panic(err) // Strings and numbers always marshal.
+	b := make([]byte, 0, 512) // More than most take.
+	b = appendString(append(b, `{"device_code":`...), a.DeviceCode)
+	b = appendString(append(b, `,"user_code":`...), a.UserCode)
+	b = appendString(append(b, `,"verification_uri":`...), a.VerificationURI)
+	if a.VerificationURIComplete != "" {
+		b = appendString(append(b, `,"verification_uri_complete":`...), a.VerificationURIComplete)
 	}
-	return body
+	b = strconv.AppendInt(append(b, `,"expires_in":`...), wholeSeconds(a.ExpiresIn), 10)
+	b = strconv.AppendInt(append(b, `,"interval":`...), wholeSeconds(a.Interval), 10)
+	return append(b, '}')
 }

@@ -71,11 +71,12 @@ func (s *Server) Authorize(ctx context.Context, client Client, asked Authorizati
 	}
 	now := s.now()
 	g.CreatedAt, g.ExpiresAt, g.Pace = now, now.Add(terms.Lifetime), Pace{Interval: terms.Interval}
-	if wait := s.issuance.admit(client, g); wait > 0 {
+	pending, wait := s.issuance.admit(client, g)
+	if wait > 0 {
 		s.raise(ctx, Event{Type: EventLimited, ClientID: g.ClientID, Addr: g.Device.Addr})
 		return nil, errTooManyGrants.withRetryAfter(wait)
 	}
-	deviceCode, userCode, err := s.create(ctx, g, holder)
+	deviceCode, userCode, err := s.create(ctx, g, holder, pending)
 	if err != nil {
 		s.issuance.undo(client, g)
 		return nil, s.unavailable(ctx, g, err)
@@ -130,9 +131,9 @@ func newGrant(client Client, asked AuthorizationRequest) (g *Grant, holder posse
 	return g, holder, err
 }
 
-// create completes the grant and stores it. A user code that is in use is drawn
-// again.
-func (s *Server) create(ctx context.Context, g *Grant, holder possession) (deviceCode, userCode string, err error) {
+// create completes the grant, with which so many of this server are pending, and stores
+// it. A user code that is in use is drawn again.
+func (s *Server) create(ctx context.Context, g *Grant, holder possession, pending int) (deviceCode, userCode string, err error) {
 	g.ID, err = uuid.NewRandomFromReader(s.random)
 	if err != nil {
 		return "", "", err
@@ -141,7 +142,7 @@ func (s *Server) create(ctx context.Context, g *Grant, holder possession) (devic
 	if deviceCode, g.DeviceCode, err = s.keys.newDeviceCode(s.random, latest, holder); err != nil {
 		return "", "", err
 	}
-	length := s.userCodeLength(ctx, g.ExpiresAt.Sub(g.CreatedAt))
+	length := s.userCodeLength(ctx, g.ExpiresAt.Sub(g.CreatedAt), pending)
 	for range maxCodeTries {
 		if userCode, err = s.cfg.UserCode.generate(s.random, length); err != nil {
 			return "", "", err
@@ -171,8 +172,8 @@ func (s *Server) createWith(ctx context.Context, g *Grant, userCode string) erro
 
 // userCodeLength returns how long a new code must be that can be used for so long, for
 // the grants that are live. Without a Counter, those of this server are what is known.
-func (s *Server) userCodeLength(ctx context.Context, lifetime time.Duration) int {
-	live := max(s.cfg.Guessing.MaxPending, s.issuance.load(s.now()).Pending)
+func (s *Server) userCodeLength(ctx context.Context, lifetime time.Duration, pending int) int {
+	live := max(s.cfg.Guessing.MaxPending, pending)
 	if c, ok := s.cfg.Store.(Counter); ok {
 		if n, err := c.Count(ctx); err == nil {
 			live = max(live, n)

@@ -87,6 +87,7 @@ func (f UserCodeFormat) display(code string) string {
 		return code
 	}
 	var b strings.Builder
+	b.Grow(2 * len(code))
 	for i := range len(code) {
 		if i > 0 && i%f.Group == 0 {
 			b.WriteByte('-')
@@ -162,9 +163,11 @@ const (
 // userCodeDigest returns what a user code is stored as. A keyed digest: the few
 // bits of a user code would be guessed from a dump otherwise.
 func (k *key) userCodeDigest(code string) (d UserCodeDigest) {
-	mac := hmac.New(sha256.New, k.user)
-	mac.Write([]byte(code))
-	mac.Sum(d[:0])
+	t := k.digesters.Get().(*digester)
+	defer k.digesters.Put(t)
+	t.user.Reset()
+	t.user.Write(append(t.raw[:0], code...))
+	copy(d[:], t.user.Sum(t.sum[:0]))
 	return d
 }
 
@@ -179,18 +182,20 @@ type deviceCode struct {
 	random  [deviceCodeRandom]byte
 }
 
-// tagger computes the tag and the binding of a device code without allocating.
-type tagger struct {
-	hmac, binder hash.Hash
-	raw          [maxDeviceCode]byte
-	sum          [1 + sha256.Size]byte
+// digester computes the digest of a user code, and the tag and the binding of a device
+// code, without allocating.
+type digester struct {
+	user, tagger, binder hash.Hash
+
+	raw [maxDeviceCode]byte
+	sum [1 + sha256.Size]byte
 }
 
 // newDeviceCode makes a device code whose grant is over at latest, whatever
 // happens to it, and which is of use to nobody but who can prove p.
 func (ring keyring) newDeviceCode(random io.Reader, latest time.Time, p possession) (string, DeviceCodeDigest, error) {
-	t := ring[0].device.Get().(*tagger)
-	defer ring[0].device.Put(t)
+	t := ring[0].digesters.Get().(*digester)
+	defer ring[0].digesters.Put(t)
 	if _, err := io.ReadFull(random, t.raw[:deviceCodeRandom]); err != nil {
 		return "", DeviceCodeDigest{}, fmt.Errorf("devicegrant: making a device code: %w", err)
 	}
@@ -209,9 +214,9 @@ func (ring keyring) newDeviceCode(random io.Reader, latest time.Time, p possessi
 // openDeviceCode reads a device code. ok is false when no key made it.
 func (ring keyring) openDeviceCode(code string) (c deviceCode, ok bool) {
 	for _, k := range ring {
-		t := k.device.Get().(*tagger)
+		t := k.digesters.Get().(*digester)
 		ok = t.open(code, &c)
-		k.device.Put(t)
+		k.digesters.Put(t)
 		if ok {
 			c.key = k
 			return c, true
@@ -220,7 +225,7 @@ func (ring keyring) openDeviceCode(code string) (c deviceCode, ok bool) {
 	return deviceCode{}, false
 }
 
-func (t *tagger) open(code string, c *deviceCode) bool {
+func (t *digester) open(code string, c *deviceCode) bool {
 	n, ok := t.decode(code)
 	signed := n - deviceCodeTag
 	if !ok || !hmac.Equal(t.tag(signed), t.raw[signed:n]) {
@@ -236,17 +241,16 @@ func (t *tagger) open(code string, c *deviceCode) bool {
 }
 
 // decode returns how many bytes the code has.
-func (t *tagger) decode(code string) (n int, ok bool) {
-	var src [maxDeviceCode / 3 * 4]byte
-	if len(code) != len(src) && len(code) != (deviceCodeBare+deviceCodeTag)/3*4 {
+func (t *digester) decode(code string) (n int, ok bool) {
+	if len(code) != maxDeviceCode/3*4 && len(code) != (deviceCodeBare+deviceCodeTag)/3*4 {
 		return 0, false
 	}
-	n, err := base64.RawURLEncoding.Decode(t.raw[:], src[:copy(src[:], code)])
+	n, err := base64.RawURLEncoding.Decode(t.raw[:], []byte(code))
 	return n, err == nil && n == len(code)/4*3 // It skips line breaks.
 }
 
-func (t *tagger) tag(signed int) []byte {
-	t.hmac.Reset()
-	t.hmac.Write(t.raw[:signed])
-	return t.hmac.Sum(t.sum[:0])[:deviceCodeTag]
+func (t *digester) tag(signed int) []byte {
+	t.tagger.Reset()
+	t.tagger.Write(t.raw[:signed])
+	return t.tagger.Sum(t.sum[:0])[:deviceCodeTag]
 }

@@ -2,6 +2,9 @@ package devicegrant
 
 import (
 	"bytes"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -295,6 +298,21 @@ func TestKeyRotation(t *testing.T) {
 
 	assert.Equal(t, old[0].userCodeDigest("B"), both[1].userCodeDigest("B"))
 	assert.NotEqual(t, both[0].userCodeDigest("B"), both[1].userCodeDigest("B"))
+}
+
+// A user code is stored as its HMAC under a key of its own, whatever was computed before.
+func TestUserCodeDigest(t *testing.T) {
+	ring := testRing(t, 1)
+	secret, err := hkdf.Key(sha256.New, bytes.Repeat([]byte{1}, 32), nil, "devicegrant user code", 32)
+	require.NoError(t, err)
+	for _, code := range []string{"WDJBMJHT", "W", strings.Repeat("W", maxUserCodeLength), "WDJBMJHT"} {
+		mac := hmac.New(sha256.New, secret)
+		mac.Write([]byte(code))
+		digest := ring[0].userCodeDigest(code)
+		assert.Equal(t, mac.Sum(nil), digest[:], code)
+		_, _, err := ring.newDeviceCode(rand.NewChaCha8([32]byte{}), t0, possession{})
+		require.NoError(t, err)
+	}
 }
 
 func TestSeal(t *testing.T) {

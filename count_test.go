@@ -61,6 +61,17 @@ func TestCountRemovesTheRightOne(t *testing.T) {
 	assert.Zero(t, pending(&c))
 }
 
+// A slot ends after the grants in it, by no more than its width, and begins where the one
+// before it ends.
+func TestSlotEnd(t *testing.T) {
+	for _, width := range []time.Duration{62_500 * time.Microsecond, time.Second, 56_250 * time.Millisecond, time.Hour} {
+		end := slotEnd(t0, width)
+		assert.True(t, end.After(t0) && !end.After(t0.Add(width)), width)
+		assert.True(t, slotEnd(end.Add(-time.Microsecond), width).Equal(end), width)
+		assert.True(t, slotEnd(end, width).Equal(end.Add(width)), width)
+	}
+}
+
 // Polls that were slowed down since are taken off in full with the last of their slot.
 func TestCountOfSlowedDownPolls(t *testing.T) {
 	var c count

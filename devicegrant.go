@@ -299,9 +299,6 @@ func (c Config) withDefaults() Config {
 	if c.AccountName == nil {
 		c.AccountName = func(_ context.Context, subject string) (string, error) { return subject, nil }
 	}
-	if c.OnEvent == nil {
-		c.OnEvent = func(context.Context, Event) {}
-	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}

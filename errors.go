@@ -1,7 +1,6 @@
 package devicegrant
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -160,15 +159,14 @@ func fixedError(code string) *Error {
 
 // marshal returns the JSON body of RFC 6749 section 5.2.
 func (e *Error) marshal() []byte {
-	body, err := json.Marshal(struct {
-		Error       string `json:"error"`
-		Description string `json:"error_description,omitempty"`
-		Interval    int64  `json:"interval,omitempty"`
-	}{e.Code, printable(e.Description), wholeSeconds(e.Interval)})
-	if err != nil {
-		panic(err) // Strings and a number always marshal.
+	b := appendString([]byte(`{"error":`), e.Code)
+	if e.Description != "" {
+		b = appendString(append(b, `,"error_description":`...), printable(e.Description))
 	}
-	return body
+	if interval := wholeSeconds(e.Interval); interval != 0 {
+		b = strconv.AppendInt(append(b, `,"interval":`...), interval, 10)
+	}
+	return append(b, '}')
 }
 
 // printable keeps to what RFC 6749 section 5.2 allows in an error_description.

@@ -162,8 +162,10 @@ type GuessPressure struct {
 }
 
 func (s *Server) raise(ctx context.Context, e Event) {
-	e.Time = s.now()
-	s.cfg.OnEvent(ctx, e)
+	if s.cfg.OnEvent != nil {
+		e.Time = s.now()
+		s.cfg.OnEvent(ctx, e)
+	}
 	if e.Err != nil {
 		s.cfg.Logger.LogAttrs(ctx, slog.LevelError, "devicegrant: "+string(e.Type), e.Attrs()...)
 	}

@@ -356,3 +356,14 @@ func TestEventsSayWhereFrom(t *testing.T) {
 		}
 	})
 }
+
+// Where nobody listens, what fails is logged all the same.
+func TestWithoutOnEvent(t *testing.T) {
+	store := storetest.NewFaulty(memstore.New(0))
+	f := newFixture(t, func(c *devicegrant.Config) { c.OnEvent, c.Store = nil, store })
+	f.approve(f.authorize())
+	store.Inject(storetest.OpCreate, outage)
+	_, err := f.Authorize(t.Context(), tv, devicegrant.AuthorizationRequest{})
+	require.ErrorIs(t, err, devicegrant.ErrTemporarilyUnavailable)
+	assert.Contains(t, f.logged(), errOutage.Error())
+}

@@ -59,9 +59,9 @@ func (f *form) get(name string) string {
 // all returns the values of a parameter in the order they were sent, without those
 // that are empty.
 func (f *form) all(name string) []string {
-	values := []string{f.get(name)}
-	if name == f.repeatable {
-		values = slices.Clone(f.repeated)
+	values := slices.Clone(f.repeated)
+	if name != f.repeatable {
+		values = []string{f.get(name)}
 	}
 	return slices.DeleteFunc(values, func(value string) bool { return value == "" })
 }
@@ -141,21 +141,25 @@ func (b *body) read(r *http.Request) (complete bool, err error) {
 	b.limited = io.LimitedReader{R: r.Body, N: maxBody + 1}
 	_, err = b.ReadFrom(&b.limited)
 	b.limited.R = nil
-	var tooLarge *http.MaxBytesError
-	switch {
-	case err == nil:
+	if err == nil {
 		return b.Len() <= maxBody, nil
-	case errors.As(err, &tooLarge):
-		return false, errBodyTooLarge
-	default:
-		return false, errBodyRead.Because(err)
 	}
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return false, errBodyTooLarge
+	}
+	return false, errBodyRead.Because(err)
 }
+
+const formType = "application/x-www-form-urlencoded"
 
 // isForm reports whether a request's body is a form, by its content type.
 func isForm(r *http.Request) bool {
-	mediaType, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	return strings.EqualFold(strings.TrimSpace(mediaType), "application/x-www-form-urlencoded")
+	contentType := r.Header.Get("Content-Type")
+	if contentType == formType {
+		return true // Nearly always.
+	}
+	mediaType, _, _ := strings.Cut(contentType, ";")
+	return strings.EqualFold(strings.TrimSpace(mediaType), formType)
 }
 
 func formOf(values url.Values, repeatable string) (*form, error) {

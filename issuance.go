@@ -124,10 +124,13 @@ type bound struct {
 	quota Quota
 }
 
+// maxBounds is how many limit a request: its client's, and its address's.
+const maxBounds = 2
+
 // bounds are what limits a request.
 func (i *issuance) bounds(client Client, addr netip.Addr) []bound {
 	id := strings.Clone(client.ID) // It may be part of a whole request.
-	list := make([]bound, 0, 2)
+	list := make([]bound, 0, maxBounds)
 	list = append(list, bound{countKey{client: id}, client.Quota.or(i.cfg.PerClient)})
 	if !addr.IsValid() {
 		return list
@@ -141,7 +144,7 @@ func (i *issuance) bounds(client Client, addr netip.Addr) []bound {
 
 // keysOf returns the keys of everything and of what limits.
 func keysOf(limits []bound) []countKey {
-	keys := make([]countKey, 1, 1+len(limits))
+	keys := make([]countKey, 1, 1+maxBounds)
 	for _, b := range limits {
 		keys = append(keys, b.key)
 	}
@@ -150,9 +153,10 @@ func keysOf(limits []bound) []countKey {
 
 var errLimited = errors.New("devicegrant: too many grants")
 
-// admit counts a grant that is about to be created. It returns how long to wait, above
-// zero, when there are too many, and counts nothing then.
-func (i *issuance) admit(client Client, g *Grant) (wait time.Duration) {
+// admit counts a grant that is about to be created, and returns how many are pending with
+// it. It returns how long to wait, above zero, when there are too many, and counts nothing
+// then.
+func (i *issuance) admit(client Client, g *Grant) (pending int, wait time.Duration) {
 	now, limits := g.CreatedAt, i.bounds(client, g.Device.Addr)
 	_ = i.counts.Update(keysOf(limits), func(counts []*count) error {
 		for j, b := range limits {
@@ -170,9 +174,10 @@ func (i *issuance) admit(client Client, g *Grant) (wait time.Duration) {
 				counts[j].rate = limits[j-1].quota.rule().charge(counts[j].rate, now)
 			}
 		}
+		pending, _ = counts[0].sums()
 		return nil
 	})
-	return wait
+	return pending, wait
 }
 
 // undo forgets a grant that was admitted and could not be created.

@@ -17,9 +17,8 @@ import (
 type keyring []*key
 
 type key struct {
-	device sync.Pool // of *tagger
-	user   []byte
-	aead   cipher.AEAD
+	digesters sync.Pool // of *digester
+	aead      cipher.AEAD
 }
 
 const minKeyBytes = 32
@@ -54,9 +53,13 @@ func newKey(secret []byte) (*key, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &key{user: derived[1]}
-	k.device.New = func() any {
-		return &tagger{hmac: hmac.New(sha256.New, derived[0]), binder: hmac.New(sha256.New, derived[3])}
+	k := new(key)
+	k.digesters.New = func() any {
+		return &digester{
+			tagger: hmac.New(sha256.New, derived[0]),
+			user:   hmac.New(sha256.New, derived[1]),
+			binder: hmac.New(sha256.New, derived[3]),
+		}
 	}
 	k.aead, err = cipher.NewGCMWithRandomNonce(block)
 	return k, err

@@ -108,7 +108,7 @@ func (p possession) kinds() (kinds byte) {
 const bindingBytes = 12
 
 // binding is that of the code whose random bytes are in t.raw to what the kinds name of p.
-func (t *tagger) binding(kinds byte, p possession) []byte {
+func (t *digester) binding(kinds byte, p possession) []byte {
 	t.binder.Reset()
 	t.sum[0] = kinds
 	t.binder.Write(t.sum[:1])
@@ -141,8 +141,8 @@ func (c *deviceCode) provenBy(p proof) bool {
 	if kinds == 0 {
 		return true
 	}
-	t := c.key.device.Get().(*tagger)
-	defer c.key.device.Put(t)
+	t := c.key.digesters.Get().(*digester)
+	defer c.key.digesters.Put(t)
 	copy(t.raw[:], c.random[:])
 	return hmac.Equal(t.binding(kinds, shown), c.binding[:])
 }

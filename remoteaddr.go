@@ -32,6 +32,9 @@ func (s *Server) remoteAddr(r *http.Request) netip.Addr {
 // Most proxies set one of the two and let the other through as the client sent it.
 // Where both are there and disagree, one of them is made up and neither is taken.
 func clientAddr(peer netip.Addr, h http.Header, trusted []netip.Prefix) netip.Addr {
+	if !isTrusted(peer, trusted) {
+		return peer // Nearly always; no header is read then.
+	}
 	forwarded, xff := h.Values("Forwarded"), h.Values("X-Forwarded-For")
 	switch byForwarded, byXFF := follow(peer, forwarded, forwardedFor, trusted), follow(peer, xff, hopAddr, trusted); {
 	case len(xff) == 0 || byForwarded == byXFF:
@@ -46,9 +49,6 @@ func clientAddr(peer netip.Addr, h http.Header, trusted []netip.Prefix) netip.Ad
 // follow goes from the peer back through a header's entries as long as each is a
 // trusted proxy's word. It stops at the first that it cannot read.
 func follow(peer netip.Addr, lines []string, parse func(string) (netip.Addr, bool), trusted []netip.Prefix) netip.Addr {
-	if !isTrusted(peer, trusted) {
-		return peer // Nearly always; nothing is split then.
-	}
 	entries := lastEntries(lines)
 	for i := len(entries) - 1; i >= 0 && isTrusted(peer, trusted); i-- {
 		addr, ok := parse(entries[i])

@@ -25,9 +25,9 @@ const (
 func (c Client) grantScope(scope string) (string, error) {
 	asked := strings.Split(scope, " ")
 	if scope == "" {
-		asked = c.DefaultScopes
+		asked = slices.Clone(c.DefaultScopes)
 	}
-	granted := make([]string, 0, len(asked))
+	granted := asked[:0]
 	for _, token := range asked {
 		switch {
 		case scope != "" && !slices.Contains(c.Scopes, token):
@@ -35,6 +35,9 @@ func (c Client) grantScope(scope string) (string, error) {
 		case !slices.Contains(granted, token):
 			granted = append(granted, token)
 		}
+	}
+	if scope != "" && len(granted) == len(asked) {
+		return scope, nil
 	}
 	return strings.Join(granted, " "), nil
 }

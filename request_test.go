@@ -20,6 +20,30 @@ var tvWithMore = devicegrant.Client{
 	AuthorizationDetailsTypes: []string{"payment", "films"},
 }
 
+// Which scope a client gets (RFC 6749 section 3.3). Nothing of the host's own changes.
+func TestScopes(t *testing.T) {
+	client := devicegrant.Client{
+		ID: "tv", DeviceGrant: true, Scopes: []string{"openid", "profile", "email"},
+		DefaultScopes: []string{"profile", "profile", "email", "openid"},
+	}
+	f := newFixture(t, nil)
+	for _, tt := range []struct{ asked, want string }{
+		{"", "profile email openid"},
+		{"openid", "openid"},
+		{"email openid", "email openid"},
+		{"openid openid email openid", "openid email"},
+	} {
+		a, err := f.Authorize(t.Context(), client, devicegrant.AuthorizationRequest{Scope: tt.asked})
+		require.NoError(t, err)
+		assert.Equal(t, strings.Fields(tt.want), f.review(a.UserCode, alice).Scopes, tt.asked)
+	}
+	assert.Equal(t, []string{"profile", "profile", "email", "openid"}, client.DefaultScopes)
+	for _, asked := range []string{"admin", "openid admin", " ", "openid ", "openid  email"} {
+		_, err := f.Authorize(t.Context(), client, devicegrant.AuthorizationRequest{Scope: asked})
+		require.ErrorIs(t, err, devicegrant.ErrInvalidScope, asked)
+	}
+}
+
 // Which resources are taken (RFC 8707 section 2).
 func TestResources(t *testing.T) {
 	many := make([]string, 1000)

@@ -115,8 +115,10 @@ func (m *Map[K, V]) use(key K) V {
 
 // store writes to the young generation. No key is in both.
 func (m *Map[K, V]) store(key K, value V) {
-	if _, ok := m.young[key]; !ok && len(m.young) >= m.most {
-		m.young, m.old = make(map[K]V), m.young
+	if len(m.young) >= m.most {
+		if _, ok := m.young[key]; !ok {
+			m.young, m.old = make(map[K]V), m.young
+		}
 	}
 	m.young[key] = value
 }
