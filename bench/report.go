@@ -173,12 +173,11 @@ an http.Handler. No token is stored.
 - zitadel/oidc: the provider's handlers without its router, on a storage of two maps that keeps codes as they are. It never answers
   slow_down, and does not consume a device code. Its access token is an id that is encrypted (AES); no JWT is signed.
 
-Missing, because they cannot be imported:
+Missing:
 
-- ory/fosite: v0.49.0, the newest release, has no device grant; of what came after, the module proxy says "This module version is
-  not available" (403 Forbidden).
-- dexidp/dex: its tags v2 are no versions of a module whose path does not end in /v2, and for its commits, and even v2.45.0,
-  the module proxy says the same. v2.13.0+incompatible, which it has, is older than the device grant.
-- Authelia's provider (authelia.com/provider/oauth2): the module proxy says 403 Forbidden.
+- ory/fosite: v0.49.0, the newest release, has no device grant.
+- dexidp/dex: its tags v2 are no versions of a module whose path does not end in /v2, and what can be had as one is older than the
+  device grant.
+- Authelia's provider could not be had as a module.
 - go-oauth2/oauth2 v4 has no device grant.
 `) + "\n"
