@@ -53,15 +53,15 @@ vuln: $(tools)/.built ## look for known vulnerabilities in what the code calls
 	done
 
 .PHONY: bench
-bench: ## measure this library beside its peers, and keep it in bench/RESULTS.md (BENCHROUNDS=24)
-	@go run ./bench -rounds $(BENCHROUNDS) -o bench/RESULTS.md
+bench: ## measure this library beside its peers, in memory and beside SELECTs, and keep it in bench/RESULTS.md (BENCHROUNDS=24)
+	@BENCHROUNDS=$(BENCHROUNDS) scripts/bench
 
 .PHONY: bench-sql
 bench-sql: $(tools)/.built ## run the benchmarks of every database, with the servers that the tests use (BENCHCOUNT=6)
 	@mkdir -p .cache
 	scripts/services
 	source .cache/services.env
-	go -C integration test -run '^$$' -bench . -benchtime 250ms -count $(BENCHCOUNT) -timeout 0 ./bench | tee .cache/bench-sql.txt
+	go -C integration test -run '^$$' -bench SQL -benchtime 250ms -count $(BENCHCOUNT) -timeout 0 ./bench | tee .cache/bench-sql.txt
 	$(tools)/benchstat -row /db,/op,/workers .cache/bench-sql.txt
 
 .PHONY: screenshots

@@ -5,7 +5,8 @@
 //	err = sqlstore.CreateSchema(ctx, db, sqlstore.PostgreSQL, sqlstore.Config{})
 //	store, err := sqlstore.New(db, sqlstore.PostgreSQL, sqlstore.Config{})
 //
-// It imports no driver, starts no goroutine and changes no schema unless told to.
+// It imports no driver and changes no schema unless told to. A goroutine of its own runs
+// only while there are polls that wait for one another.
 // Each method of devicegrant.Store is one statement that goes by an index; Purge is one
 // for grants and one for tallies. List alone may read a whole table. Polls are recorded
 // apart from the grants, so that none of them touches a decision: many by one statement, and
