@@ -197,6 +197,24 @@ func TestMemoryIsBounded(t *testing.T) {
 	f := poll(0, 1500*time.Millisecond)
 	_, ok := m.early(f)
 	assert.True(t, ok, "one that is counted already")
+
+	m.save(f.code)
+	ask(m, poll(0, 0), pending(), nil)
+	_, ok = m.early(poll(0, time.Second))
+	require.True(t, ok, "there is room again")
+	assert.Len(t, m.grown, maxUnsaved, "and no room here, while nobody asks for them")
+}
+
+// A client that sends every poll twice costs no statement more.
+func TestMemoryOfSamePoll(t *testing.T) {
+	m := newMemory(false)
+	ask(m, poll(1, 0), pending(), nil)
+	_, ok := m.early(poll(1, time.Millisecond))
+	require.True(t, ok)
+	f := poll(1, 5*time.Second)
+	m.begin(f)
+	assert.Nil(t, f.change)
+	assert.Empty(t, m.grown)
 }
 
 func TestMemoryWithExactPace(t *testing.T) {
