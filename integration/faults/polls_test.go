@@ -92,6 +92,12 @@ func TestEarlyPollsAskNothing(t *testing.T) {
 			g.State, g.Subject = devicegrant.Approved, "alice"
 			require.NoError(t, c.Swap(t.Context(), g))
 			assert.Equal(t, devicegrant.Approved, poll(12*time.Second), "an early poll after a decision made here")
+
+			g = c.grant(t, "redeemed in a transaction")
+			poll(0)
+			g.State = devicegrant.Redeemed
+			require.NoError(t, c.Transactional().Redeem(t.Context(), g, func(context.Context) ([]byte, error) { return nil, nil }))
+			assert.Equal(t, devicegrant.Redeemed, poll(time.Second))
 		})
 	}
 }
@@ -157,6 +163,32 @@ func TestReplicasWithoutExactPace(t *testing.T) {
 			assert.Equal(t, devicegrant.Pending, poll(here, g, 5*time.Second).State, "too early to hear of it")
 			assert.Equal(t, devicegrant.Approved, poll(here, g, 10*time.Second).State, "too early, but the last answer is too old")
 			assert.Equal(t, devicegrant.Approved, poll(here, g, 10*time.Second+time.Millisecond).State, "and from then on")
+		})
+	}
+}
+
+// Where another replica has recorded a poll meanwhile, its pace stays, and the longer of both
+// intervals.
+func TestReplicasKeepTheLongerInterval(t *testing.T) {
+	for _, kind := range databases.Each {
+		t.Run(kind.Name, func(t *testing.T) {
+			t.Parallel()
+			dsn := kind.Create(t)
+			here := kind.NewStore(t, kind.Open(t, dsn), sqlstore.Config{})
+			there := kind.NewStore(t, kind.Open(t, dsn), sqlstore.Config{})
+			g := counted{Store: here}.grant(t, "one")
+			var p devicegrant.Polled
+			for _, poll := range []struct {
+				store *sqlstore.Store
+				after time.Duration
+			}{{here, 0}, {here, time.Second}, {there, 5 * time.Second}, {here, 10500 * time.Millisecond}} {
+				var err error
+				p, err = poll.store.Poll(t.Context(), g.DeviceCode, "tv", noon.Add(poll.after))
+				require.NoError(t, err)
+			}
+			assert.Equal(t, devicegrant.Pace{
+				Interval: 15 * time.Second, OnTime: noon.Add(5 * time.Second), Last: noon.Add(10500 * time.Millisecond),
+			}, p.Pace)
 		})
 	}
 }
