@@ -17,7 +17,7 @@ import (
 func TestPollsWriteNoWAL(t *testing.T) {
 	t.Parallel()
 	db := databases.PostgreSQL.Open(t, databases.StartPostgreSQL(t, "autovacuum=off").DSN)
-	server := newServer(t, databases.PostgreSQL.NewStore(t, db, sqlstore.Config{}))
+	server := newServer(t, databases.PostgreSQL.NewStore(t, db, sqlstore.Config{ExactPace: true})) // So that each poll is a statement.
 	execAll(t, db, "CREATE EXTENSION pg_walinspect")
 
 	const polls = 10_000
