@@ -43,18 +43,19 @@ func (t *intern) add(c *cells, s string) uint32 {
 	return slot
 }
 
-// release takes back one add.
-func (t *intern) release(c *cells, slot uint32) {
+// release takes back one add, and reports whether the text is gone.
+func (t *intern) release(c *cells, slot uint32) (gone bool) {
 	if slot == 0 {
-		return
+		return false
 	}
 	text := t.texts.at(slot)
 	if text.count--; text.count > 0 {
-		return
+		return false
 	}
 	c.free(text.first)
 	t.index.remove(text.hash, slot)
 	t.texts.drop(slot)
+	return true
 }
 
 // is reports whether the text is s. It does not allocate.

@@ -175,7 +175,7 @@ func (s *Store) Poll(_ context.Context, code devicegrant.DeviceCodeDigest, clien
 	}
 	r := shard.records.at(slot)
 	pace := r.pace()
-	if shard.texts.is(&shard.cells, r.client, clientID) {
+	if shard.isClient(r, clientID) {
 		pace = pace.Next(instantOf(now).time()) // OnTime and Last lose the same digits.
 		r.setPace(pace)
 	} else {

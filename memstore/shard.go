@@ -2,6 +2,7 @@ package memstore
 
 import (
 	"bytes"
+	"strings"
 	"sync"
 
 	"github.com/devicegrant/devicegrant"
@@ -13,8 +14,20 @@ type grantShard struct {
 	sync.Mutex
 	index   index // by device code
 	records slab[record]
+	client  client // of the first grant, for polls not to look for its text
 	texts   intern // client ids and scopes
 	cells   cells
+}
+
+// client is a client id and its slot in the texts; zero for none.
+type client struct {
+	slot uint32
+	id   string
+}
+
+// isClient reports whether a grant is the client's.
+func (shard *grantShard) isClient(r *record, id string) bool {
+	return r.client == shard.client.slot && id == shard.client.id || shard.texts.is(&shard.cells, r.client, id)
 }
 
 // find returns the slot of a grant, zero if there is none.
@@ -30,6 +43,9 @@ func (shard *grantShard) insert(g *devicegrant.Grant, agent uint32) uint32 {
 	r.live, r.deviceCode, r.id, r.agent = true, g.DeviceCode, g.ID, agent
 	r.created, r.version = instantOf(g.CreatedAt), g.Version
 	r.client = shard.texts.add(&shard.cells, g.ClientID)
+	if shard.client.slot == 0 {
+		shard.client = client{r.client, strings.Clone(g.ClientID)}
+	}
 	r.asked = shard.cells.put(appendAsked(buf[:0], g))
 	r.setPace(g.Pace)
 	shard.write(r, g)
@@ -63,7 +79,9 @@ func (shard *grantShard) read(r *record) *devicegrant.Grant {
 // remove forgets a grant.
 func (shard *grantShard) remove(slot uint32) {
 	r := shard.records.at(slot)
-	shard.texts.release(&shard.cells, r.client)
+	if shard.texts.release(&shard.cells, r.client) && r.client == shard.client.slot {
+		shard.client = client{} // Its slot may become another's.
+	}
 	shard.texts.release(&shard.cells, r.scope)
 	shard.cells.free(r.asked)
 	shard.cells.free(r.decided)
@@ -75,7 +93,7 @@ func (shard *grantShard) remove(slot uint32) {
 func (shard *grantShard) matches(r *record, q *devicegrant.ListQuery) bool {
 	return r.live && (r.state == devicegrant.Pending || r.state == devicegrant.Approved) && r.expires > instantOf(q.Now) &&
 		bytes.Compare(r.deviceCode[:], q.After[:]) > 0 &&
-		(q.ClientID == "" || shard.texts.is(&shard.cells, r.client, q.ClientID)) &&
+		(q.ClientID == "" || shard.isClient(r, q.ClientID)) &&
 		(q.Subject == "" || shard.subject(r) == q.Subject)
 }
 

@@ -289,3 +289,34 @@ func (s *Store) room() int {
 	}
 	return n
 }
+
+// A grant is its own client's, whoever had the first grant of the shard, and whoever's text
+// was where the client's is.
+func TestClientsOfOneShard(t *testing.T) {
+	s := New(0)
+	r := rand.New(rand.NewPCG(11, 8628))
+	create := func(clientID string, expires time.Time) *devicegrant.Grant {
+		g := randomGrant(t, r)
+		g.DeviceCode[0], g.ClientID, g.Scope, g.ExpiresAt = 1, clientID, "", expires
+		require.NoError(t, s.Create(t.Context(), g))
+		return g
+	}
+	wantClient := func(g *devicegrant.Grant) {
+		t.Helper()
+		for _, id := range []string{"tv", "cli", "watch", ""} {
+			before, err := s.ByDeviceCode(t.Context(), g.DeviceCode)
+			require.NoError(t, err)
+			p, err := s.Poll(t.Context(), g.DeviceCode, id, before.Pace.Last.Add(time.Hour))
+			require.NoError(t, err)
+			assert.Equal(t, g.ClientID, p.ClientID)
+			assert.Equal(t, id == g.ClientID, p.Pace != before.Pace, "a poll by %s of %s's is recorded", id, g.ClientID)
+		}
+	}
+	create("tv", noon)
+	wantClient(create("cli", noon.Add(time.Hour)))
+	n, err := s.Purge(t.Context(), noon.Add(time.Minute), 10)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	wantClient(create("watch", noon.Add(time.Hour)))
+	wantClient(create("", noon.Add(time.Hour)))
+}
