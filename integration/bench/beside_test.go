@@ -85,9 +85,9 @@ func BenchmarkBesideSELECT(b *testing.B) {
 	}
 }
 
-func (f *fixture) contestants(b *testing.B, name string, make func(testing.TB, *fixture) (func() error, func()), workers []int) (cs []*contestant) {
+func (f *fixture) contestants(b *testing.B, name string, open func(testing.TB, *fixture) (func() error, func()), workers []int) (cs []*contestant) {
 	for _, n := range workers {
-		call, _ := make(b, f)
+		call, _ := open(b, f)
 		cs = append(cs, &contestant{name: name, workers: n, call: call})
 	}
 	return cs

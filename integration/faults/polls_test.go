@@ -247,7 +247,7 @@ func TestPollsTogetherAreAnsweredAsAlone(t *testing.T) {
 
 // pollLikeADevice polls a grant at random, and has it approved in the midst of that.
 func pollLikeADevice(ctx context.Context, store *sqlstore.Store, g *devicegrant.Grant, seed uint64, polls int) error {
-	rng := rand.New(rand.NewPCG(seed, 8628)) //nolint:gosec // a fixed seed, so that a failure repeats
+	rng := rand.New(rand.NewPCG(seed, 8628))
 	at := noon
 	for i := range polls {
 		at = at.Add(gap(rng, g.Pace))
