@@ -124,15 +124,18 @@ func TestForgedCodesAskNothing(t *testing.T) {
 	assert.NotEmpty(t, l.line.history(), "a real one")
 }
 
+func twoReplicas(t *testing.T, kind databases.Kind) (here, there *sqlstore.Store) {
+	dsn := kind.Create(t)
+	return kind.NewStore(t, kind.Open(t, dsn), sqlstore.Config{}), kind.NewStore(t, kind.Open(t, dsn), sqlstore.Config{})
+}
+
 // What a replica answers from memory, others learn with its next query; a decision made at
 // another is late for a device that polls too early, by ten seconds at most.
 func TestReplicasWithoutExactPace(t *testing.T) {
 	for _, kind := range databases.Each {
 		t.Run(kind.Name, func(t *testing.T) {
 			t.Parallel()
-			dsn := kind.Create(t)
-			here := kind.NewStore(t, kind.Open(t, dsn), sqlstore.Config{})
-			there := kind.NewStore(t, kind.Open(t, dsn), sqlstore.Config{})
+			here, there := twoReplicas(t, kind)
 			c := counted{Store: here}
 			g, other := c.grant(t, "one"), c.grant(t, "other")
 			poll := func(store *sqlstore.Store, g *devicegrant.Grant, after time.Duration) devicegrant.Polled {
@@ -173,9 +176,7 @@ func TestReplicasKeepTheLongerInterval(t *testing.T) {
 	for _, kind := range databases.Each {
 		t.Run(kind.Name, func(t *testing.T) {
 			t.Parallel()
-			dsn := kind.Create(t)
-			here := kind.NewStore(t, kind.Open(t, dsn), sqlstore.Config{})
-			there := kind.NewStore(t, kind.Open(t, dsn), sqlstore.Config{})
+			here, there := twoReplicas(t, kind)
 			g := counted{Store: here}.grant(t, "one")
 			var p devicegrant.Polled
 			for _, poll := range []struct {
@@ -198,9 +199,7 @@ func TestReplicaHearsOfDecisionOnTime(t *testing.T) {
 	for _, kind := range databases.Each {
 		t.Run(kind.Name, func(t *testing.T) {
 			t.Parallel()
-			dsn := kind.Create(t)
-			here := kind.NewStore(t, kind.Open(t, dsn), sqlstore.Config{})
-			there := kind.NewStore(t, kind.Open(t, dsn), sqlstore.Config{})
+			here, there := twoReplicas(t, kind)
 			g := counted{Store: here}.grant(t, "one")
 			_, err := here.Poll(t.Context(), g.DeviceCode, "tv", noon)
 			require.NoError(t, err)
