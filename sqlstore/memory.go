@@ -42,6 +42,9 @@ func (k *known) early(clientID string, now time.Time) (next devicegrant.Pace, ok
 // change is what polls that were answered from memory made of the pace in the database.
 type change struct{ before, after devicegrant.Pace }
 
+// slows reports whether the interval has grown.
+func (c *change) slows() bool { return c.after.Interval > c.before.Interval }
+
 // matters reports whether the database has to know of the change to record a poll at now.
 func (c *change) matters(now time.Time) bool {
 	return c.before.Next(now) != c.after.Next(now)
@@ -87,8 +90,8 @@ func newMemory(exact bool) *memory {
 func (m *memory) early(f *flight) (p devicegrant.Polled, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var interval time.Duration
 	c, changed := m.unsaved[f.code]
+	slowed := c.slows()
 	if m.exact || !changed && len(m.unsaved) >= maxUnsaved {
 		return p, false
 	}
@@ -103,7 +106,6 @@ func (m *memory) early(f *flight) (p devicegrant.Polled, ok bool) {
 		if !changed {
 			c.before = k[0].polled.Pace
 		}
-		interval = k[0].polled.Pace.Interval
 		c.after, k[0].polled.Pace = next, next
 		p = k[0].polled
 		return nil
@@ -111,7 +113,7 @@ func (m *memory) early(f *flight) (p devicegrant.Polled, ok bool) {
 	if ok {
 		m.unsaved[f.code] = c
 	}
-	if ok && p.Pace.Interval > interval && interval == c.before.Interval && len(m.grown) < maxUnsaved {
+	if ok && c.slows() && !slowed && len(m.grown) < maxUnsaved {
 		m.grown = append(m.grown, f.code)
 	}
 	return p, ok

@@ -18,15 +18,22 @@ const nextPace = "CASE WHEN " + paceFirst + " OR " + paceSame + " OR " + paceOnT
 const (
 	paceFirst  = "{old}last_poll IS NULL"
 	paceSame   = "(abs({now} - {old}last_poll) * 10 < {least}({old}interval_us, 2500000) AND NOT {old}repeated)"
-	paceOnTime = "(({now} - {old}last_poll) * 10 <= -{least}({old}interval_us, 2500000) OR {old}on_time IS NULL" +
-		" OR ({now} - {old}on_time) * 5 >= {old}interval_us * 5 - {least}({old}interval_us, 5000000))"
+	paceOnTime = "(({now} - {old}last_poll) * 10 <= -{least}({old}interval_us, 2500000) OR {old}on_time IS NULL OR " + paceDue + ")"
+	paceDue    = "({now} - {old}on_time) * 5 >= {old}interval_us * 5 - {least}({old}interval_us, 5000000)"
+
+	// pacePlain is all that is to be found out about a poll that is on time and comes later
+	// than the last: it is neither that once more nor too early.
+	pacePlain = "({now} - {old}last_poll) * 10 >= {least}({old}interval_us, 2500000) AND " + paceDue
 )
 
 // withPace fills the pace into a statement: {next of g} after the first poll of the
-// grant g, {next of p} after one of which the poll before is p.
+// grant g, {next of p} after one of which the poll before is p, and {plain after p}, whether
+// the poll after p is plainly on time.
 func withPace(statement, now, least, greatest string) string {
-	next := func(old string) string {
-		return strings.NewReplacer("{old}", old, "{now}", now, "{least}", least, "{greatest}", greatest).Replace(nextPace)
+	fill := func(text, old string) string {
+		return strings.NewReplacer("{old}", old, "{now}", now, "{least}", least, "{greatest}", greatest).Replace(text)
 	}
-	return strings.NewReplacer("{next of g}", next("g."), "{next of p}", next("p.")).Replace(statement)
+	return strings.NewReplacer(
+		"{next of g}", fill(nextPace, "g."), "{next of p}", fill(nextPace, "p."), "{plain after p}", fill(pacePlain, "p."),
+	).Replace(statement)
 }

@@ -30,12 +30,10 @@ SELECT g.id, g.state, g.expires_at, polled.* FROM g, polled`, "$3::bigint", "lea
 
 		// What every device does that keeps to its interval. Nothing is computed but whether
 		// it does: neither the same poll once more, nor too early.
-		pollAgain: `UPDATE devicegrant_polls p SET on_time = $3, last_poll = $3, repeated = false
+		pollAgain: withPace(`UPDATE devicegrant_polls p SET on_time = $3, last_poll = $3, repeated = false
 FROM devicegrant_grants g
-WHERE p.device_code = $1 AND g.device_code = $1 AND g.client_id = $2
-	AND ($3 - p.last_poll) * 10 >= least(p.interval_us, 2500000)
-	AND ($3 - p.on_time) * 5 >= p.interval_us * 5 - least(p.interval_us, 5000000)
-RETURNING g.id, g.state, g.expires_at, p.interval_us, p.on_time, p.last_poll, p.repeated`,
+WHERE p.device_code = $1 AND g.device_code = $1 AND g.client_id = $2 AND {plain after p}
+RETURNING g.id, g.state, g.expires_at, p.interval_us, p.on_time, p.last_poll, p.repeated`, "$3", "least", "greatest"),
 
 		// Rows are locked in the order in which they are found. Where two replicas poll two
 		// grants at one moment and find them in different orders, one of them tries again.

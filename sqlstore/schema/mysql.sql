@@ -113,8 +113,8 @@ END//
 -- Records polls of several grants, each by its own client, and returns a row for each.
 -- in_batch is a JSON array of objects: the device code in hexadecimal, when the poll came,
 -- and the grant's deadline and interval as they are known. The pace is that of Pace.Next in
--- polling.go; a grant that nobody has polled since the table was emptied is on time. Where other replicas poll a grant at the same moment, the
--- pace is that after both.
+-- polling.go; a grant that nobody has polled since the table was emptied is on time. Where
+-- other replicas poll a grant at the same moment, the pace is that after both.
 CREATE PROCEDURE IF NOT EXISTS devicegrant_poll_many(in_batch LONGTEXT)
 MODIFIES SQL DATA SQL SECURITY INVOKER
 BEGIN
