@@ -15,11 +15,10 @@ import (
 const clientID = "tv"
 
 const (
-	slowDownStep = 5 * time.Second        // RFC 8628 section 3.5
-	drift        = 100 * time.Millisecond // by which a device's timer is late at most
-	rest         = 2 * time.Second        // between two logins of a device
-	maxBackoff   = time.Minute
-	maxOverrun   = 3 * time.Minute // by which a decision prolongs the codes' life at most
+	drift      = 100 * time.Millisecond // by which a device's timer is late at most
+	rest       = 2 * time.Second        // between two logins of a device
+	maxBackoff = time.Minute
+	maxOverrun = 3 * time.Minute // by which a decision prolongs the codes' life at most
 )
 
 // login is one attempt of a device. All but the decision is the device's own, and fixed
@@ -191,7 +190,7 @@ func (f *fleet) refused(ctx context.Context, l *login, code string, before int32
 		f.fault(ctx, "poll: authorization_pending after the decision")
 	case code == "slow_down":
 		f.fault(ctx, "poll: slow_down for a device that kept to its interval")
-		l.interval += slowDownStep
+		l.interval += devicegrant.SlowDownStep
 	default:
 		f.fault(ctx, "poll: %d %.40q", http.StatusBadRequest, code)
 		return faulty
