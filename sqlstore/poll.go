@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -78,9 +79,9 @@ func (s *Store) pollAs(ctx context.Context, code devicegrant.DeviceCodeDigest, c
 	}
 }
 
-// fly records a single poll.
+// fly records a single poll, in a context that ends within the Store's time.
 func (s *Store) fly(ctx context.Context, f *flight) {
-	f.err = s.write(ctx, "poll", func(ctx context.Context) error { return s.pollOne(ctx, f) })
+	f.err = s.writeWithin(ctx, "poll", func(ctx context.Context) error { return s.pollOne(ctx, f) })
 	s.land(f)
 }
 
@@ -147,6 +148,7 @@ func (s *Store) goOn(ctx context.Context) {
 func (s *Store) serve(ctx context.Context, batch []*flight) {
 	for ; batch != nil; batch = s.lanes.next(s.dialect.atOnce) {
 		s.flyAll(ctx, batch)
+		runtime.Gosched() // Whoever has just had an answer may have the next poll ready.
 		if code, ok := s.memory.slowed(); ok {
 			s.share(ctx, code)
 		}
@@ -175,8 +177,14 @@ func (s *Store) flyAll(ctx context.Context, batch []*flight) {
 		}
 	}
 	for _, f := range append(alone, together...) {
-		s.fly(ctx, f)
+		s.flyAlone(ctx, f)
 	}
+}
+
+func (s *Store) flyAlone(ctx context.Context, f *flight) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	s.fly(ctx, f)
 }
 
 // flyTogether records polls of different grants by one statement, and returns those about

@@ -19,7 +19,7 @@ var PostgreSQL = Dialect{&dialect{
 		// The grant is read and not locked; the upsert is in the unlogged table.
 		poll: withPace(`WITH g AS (
 	SELECT device_code, id, state, expires_at, interval_us, on_time, last_poll, repeated
-	FROM devicegrant_grants WHERE device_code = $1 AND client_id = $2
+	FROM devicegrant_grants, `+noWait+` WHERE device_code = $1 AND client_id = $2
 ), polled AS (
 	INSERT INTO devicegrant_polls AS p (device_code, expires_at, interval_us, on_time, last_poll, repeated)
 	SELECT g.device_code, g.expires_at, {next of g} FROM g
@@ -31,27 +31,21 @@ SELECT g.id, g.state, g.expires_at, polled.* FROM g, polled`, "$3::bigint", "lea
 		// What every device does that keeps to its interval. Nothing is computed but whether
 		// it does: neither the same poll once more, nor too early.
 		pollAgain: withPace(`UPDATE devicegrant_polls p SET on_time = $3, last_poll = $3, repeated = false
-FROM devicegrant_grants g
+FROM devicegrant_grants g, `+noWait+`
 WHERE p.device_code = $1 AND g.device_code = $1 AND g.client_id = $2 AND {plain after p}
 RETURNING g.id, g.state, g.expires_at, p.interval_us, p.on_time, p.last_poll, p.repeated`, "$3", "least", "greatest"),
 
 		// Rows are locked in the order in which they are found. Where two replicas poll two
 		// grants at one moment and find them in different orders, one of them tries again.
 		pollManyAgain: withPace(`UPDATE devicegrant_polls p SET (interval_us, on_time, last_poll, repeated) = ROW({next of p})
-FROM json_to_recordset($1::json) AS i (device_code text, client_id text, now bigint)
-JOIN devicegrant_grants g ON g.device_code = decode(i.device_code, 'hex')
-	AND g.client_id = convert_from(decode(i.client_id, 'hex'), 'UTF8')
-WHERE p.device_code = g.device_code
+FROM `+polledGrants+` AND p.device_code = g.device_code
 RETURNING g.device_code, g.id, g.state, g.expires_at, p.interval_us, p.on_time, p.last_poll, p.repeated`, "i.now", "least", "greatest"),
 
 		// As poll. That of a grant which nobody has polled is on time, and excluded.last_poll
 		// is when this poll came.
 		pollMany: withPace(`WITH g AS (
 	SELECT g.device_code, g.id, g.state, g.expires_at, g.interval_us, i.now
-	FROM json_to_recordset($1::json) AS i (device_code text, client_id text, now bigint)
-	JOIN devicegrant_grants g ON g.device_code = decode(i.device_code, 'hex')
-		AND g.client_id = convert_from(decode(i.client_id, 'hex'), 'UTF8')
-	WHERE g.last_poll IS NULL
+	FROM `+polledGrants+` AND g.last_poll IS NULL
 ), polled AS (
 	INSERT INTO devicegrant_polls AS p (device_code, expires_at, interval_us, on_time, last_poll, repeated)
 	SELECT device_code, expires_at, interval_us, now, now, false FROM g ORDER BY device_code
@@ -91,6 +85,19 @@ SELECT count(*) FROM gone`,
 	lost:     lostPostgreSQL,
 	locked:   lockedPostgreSQL,
 }}
+
+// noWait lets a transaction end before its log is on disk. A poll has nothing that would
+// have to be there; but whoever reads grants tidies their pages, which is logged, and would
+// wait for that.
+const noWait = `set_config('synchronous_commit', 'off', true)`
+
+// polledGrants are the polls of a batch, each with its client's grant. LATERAL and LIMIT have
+// the grants looked up one by one: while there are a few thousands, of which it may not know
+// yet, the planner would rather read all of them for every batch.
+const polledGrants = `json_to_recordset($1::json) AS i (device_code text, client_id text, now bigint)
+CROSS JOIN LATERAL (SELECT * FROM devicegrant_grants WHERE device_code = decode(i.device_code, 'hex') LIMIT 1) AS g
+CROSS JOIN ` + noWait + `
+WHERE g.client_id = convert_from(decode(i.client_id, 'hex'), 'UTF8')`
 
 // lostPostgreSQL recognizes a deadlock and a serialization failure, of any driver.
 func lostPostgreSQL(err error) bool {

@@ -184,13 +184,20 @@ func (s *Store) do(ctx context.Context, op string, call func(context.Context) er
 // write is do for what writes, and waits for the Store's other writers where only
 // one can.
 func (s *Store) write(ctx context.Context, op string, call func(context.Context) error) error {
-	return s.do(ctx, op, func(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	return s.writeWithin(ctx, op, call)
+}
+
+// writeWithin is write in a context that ends within the Store's time.
+func (s *Store) writeWithin(ctx context.Context, op string, call func(context.Context) error) error {
+	return errOp(op, repeat(ctx, s.dialect.lost, func(ctx context.Context) error {
 		if err := s.writer.lock(ctx); err != nil {
 			return err
 		}
 		defer s.writer.unlock()
 		return call(ctx)
-	})
+	}))
 }
 
 // repeat makes a call again as long as it loses to others and there is time.

@@ -33,44 +33,33 @@ type contestant struct {
 }
 
 // pollers are how many poll at once, on each kind of database.
-var pollers = map[sqlstore.Dialect][]int{
-	sqlstore.PostgreSQL: {1, 256},
-	sqlstore.MySQL:      {1, 256},
-	sqlstore.SQLite:     {1, 8},
-}
+var pollers = map[sqlstore.Dialect]int{sqlstore.PostgreSQL: 256, sqlstore.MySQL: 256, sqlstore.SQLite: 8}
 
 // BenchmarkBesideSELECT has polls on time and SELECTs of one row by its primary key take
-// turns, and reports how many times the SELECTs' rate that of the polls is. One poller is
-// compared with one that selects; many, with as many as select the most. `-benchtime 1x`
-// is enough: a run has rounds of its own.
+// turns, and reports how many times the SELECTs' rate that of the polls is, at the number
+// of goroutines that select the most; and how many times as long one poll takes as one
+// SELECT. `-benchtime 1x` is enough: a run has rounds of its own.
 func BenchmarkBesideSELECT(b *testing.B) {
 	for _, kind := range []databases.Kind{databases.PostgreSQL, databases.MariaDB, databases.SQLite} {
 		b.Run("db="+kind.Name, func(b *testing.B) {
 			f := newFixture(b, kind, 100_000)
 			selects := f.contestants(b, "SELECT", selectState, []int{1, 2, 4, 8, 16, 64})
-			polls := f.contestants(b, "Poll", poll, pollers[kind.Dialect])
+			polls := f.contestants(b, "Poll", poll, []int{1, pollers[kind.Dialect]})
 			again, _ := poll(b, f)
 			require.NoError(b, repeat(len(f.polled), 64, again)) // What is measured is not the first poll of a grant.
+			var latencies []float64
 			b.ResetTimer()
 			for range rounds * b.N {
-				for _, c := range slices.Concat(selects, polls) {
+				for _, c := range slices.Concat(selects, polls[1:]) {
 					c.turn(b)
 				}
+				latencies = append(latencies, latency(b, polls[0], selects[0]))
 			}
 			b.StopTimer()
-			best := slices.MaxFunc(selects, func(a, b *contestant) int { return cmp.Compare(median(a.rates), median(b.rates)) })
+			best, many := slices.MaxFunc(selects, func(a, b *contestant) int { return cmp.Compare(median(a.rates), median(b.rates)) }), polls[1]
 			b.Logf("SELECT is fastest with %d: %.0f/s", best.workers, median(best.rates))
-			for _, c := range polls {
-				against := best
-				if c.workers == 1 {
-					against = selects[0]
-				}
-				ratios := ratio(c.rates, against.rates)
-				b.Logf("%s with %d: %.0f/s, %.2f (%.2f to %.2f) times the rate of SELECT with %d",
-					c.name, c.workers, median(c.rates), median(ratios), slices.Min(ratios), slices.Max(ratios), against.workers)
-				b.ReportMetric(median(ratios), fmt.Sprintf("x_SELECT_with_%d", c.workers))
-			}
-			many := polls[len(polls)-1]
+			report(b, fmt.Sprintf("rate-of-%d/SELECT", many.workers), ratio(many.rates, best.rates))
+			report(b, "latency/SELECT", latencies)
 			switch kind.Dialect {
 			case sqlstore.PostgreSQL:
 				before := f.number(b, "SELECT pg_current_wal_insert_lsn() - '0/0'")
@@ -83,6 +72,28 @@ func BenchmarkBesideSELECT(b *testing.B) {
 			}
 		})
 	}
+}
+
+// latency has two make single calls by turns for as long as a turn takes, and returns how
+// many times the second's median time the first's is.
+func latency(b *testing.B, first, second *contestant) float64 {
+	b.Helper()
+	times := map[*contestant][]float64{}
+	for end := time.Now().Add(oneTurn); time.Now().Before(end); {
+		for _, c := range []*contestant{first, second} {
+			begin := time.Now()
+			require.NoError(b, c.call())
+			times[c] = append(times[c], float64(time.Since(begin)))
+		}
+	}
+	return median(times[first]) / median(times[second])
+}
+
+// report reports the median of what the rounds have shown, and logs how far they differ.
+func report(b *testing.B, unit string, values []float64) {
+	b.Helper()
+	b.ReportMetric(median(values), unit)
+	b.Logf("%s: %.2f (%.2f to %.2f)", unit, median(values), slices.Min(values), slices.Max(values))
 }
 
 func (f *fixture) contestants(b *testing.B, name string, open func(testing.TB, *fixture) (func() error, func()), workers []int) (cs []*contestant) {

@@ -153,39 +153,55 @@ func useTallies(t *testing.T, store *sqlstore.Store, i int64) {
 // postgresLooksUp reads the plans of the very statements, which PostgreSQL itself
 // sends, when it plans for their values and when it no longer does.
 func postgresLooksUp(t *testing.T, dsn string) {
-	cfg, err := pgx.ParseConfig(dsn)
-	require.NoError(t, err)
-	var plans []string
-	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
-		if _, plan, ok := strings.Cut(n.Message, "plan:\n"); ok {
-			plans = append(plans, plan)
-		}
-	}
-	db := stdlib.OpenDB(*cfg)
-	defer db.Close()
-	db.SetMaxOpenConns(1)
+	db, plans := openExplained(t, dsn)
 	store, err := sqlstore.New(db, sqlstore.PostgreSQL, sqlstore.Config{Timeout: patience})
 	require.NoError(t, err)
-	execAll(t, db, "LOAD 'auto_explain'", "SET auto_explain.log_min_duration = 0", "SET auto_explain.log_analyze = on",
-		"SET auto_explain.log_format = json", "SET auto_explain.log_level = notice")
+	execAll(t, db, explainAll...)
 	const rounds = 8 // Plans are generic after five.
 	for i := range rounds {
 		useAll(t, store, million-int64(i))
 	}
-	execAll(t, db, "SET auto_explain.log_min_duration = -1")
-	require.Greater(t, len(plans), rounds*18)
-	for _, text := range plans {
-		var p struct{ Plan plan }
-		require.NoError(t, json.Unmarshal([]byte(text), &p), text)
-		assert.True(t, p.Plan.goesByIndex(), text)
+	execAll(t, db, explainNothing)
+	require.Greater(t, len(*plans), rounds*18)
+	for _, text := range *plans {
+		assert.True(t, parsePlan(t, text).goesByIndex(), text)
 	}
-	_, err = db.ExecContext(t.Context(), "SET auto_explain.log_min_duration = 0")
-	require.NoError(t, err)
-	plans = nil
+	execAll(t, db, explainAll...)
+	*plans = nil
 	count(t, db)
+	assert.False(t, parsePlan(t, (*plans)[0]).goesByIndex(), "a scan would be seen")
+}
+
+// Statements that make PostgreSQL send the plans of those that follow.
+var explainAll = []string{
+	"LOAD 'auto_explain'", "SET auto_explain.log_min_duration = 0", "SET auto_explain.log_analyze = on",
+	"SET auto_explain.log_format = json", "SET auto_explain.log_level = notice",
+}
+
+const explainNothing = "SET auto_explain.log_min_duration = -1"
+
+// openExplained opens a database by one connection, and returns the plans that come by it.
+func openExplained(t *testing.T, dsn string) (db *sql.DB, plans *[]string) {
+	t.Helper()
+	cfg, err := pgx.ParseConfig(dsn)
+	require.NoError(t, err)
+	plans = new([]string)
+	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		if _, plan, ok := strings.Cut(n.Message, "plan:\n"); ok {
+			*plans = append(*plans, plan)
+		}
+	}
+	db = stdlib.OpenDB(*cfg)
+	t.Cleanup(func() { assert.NoError(t, db.Close()) })
+	db.SetMaxOpenConns(1)
+	return db, plans
+}
+
+func parsePlan(t *testing.T, text string) plan {
+	t.Helper()
 	var p struct{ Plan plan }
-	require.NoError(t, json.Unmarshal([]byte(plans[0]), &p))
-	assert.False(t, p.Plan.goesByIndex(), "a scan would be seen")
+	require.NoError(t, json.Unmarshal([]byte(text), &p), text)
+	return p.Plan
 }
 
 // plan is a step of a plan of PostgreSQL's.
@@ -199,8 +215,16 @@ type plan struct {
 // goesByIndex reports whether tables are read where an index says, and no more than
 // the batch of a purge.
 func (p plan) goesByIndex() bool {
-	scan := strings.HasPrefix(p.NodeType, "Seq") || strings.HasPrefix(p.NodeType, "Index") && p.IndexCond == "" || p.Rows > 20
-	return !scan && !slices.ContainsFunc(p.Plans, func(p plan) bool { return !p.goesByIndex() })
+	return !p.contains(func(p plan) bool { return p.scans() || p.Rows > 20 })
+}
+
+// scans reports whether a table, or an index, is read from its beginning to its end.
+func (p plan) scans() bool {
+	return strings.HasPrefix(p.NodeType, "Seq") || strings.HasPrefix(p.NodeType, "Index") && p.IndexCond == ""
+}
+
+func (p plan) contains(step func(plan) bool) bool {
+	return step(p) || slices.ContainsFunc(p.Plans, func(p plan) bool { return p.contains(step) })
 }
 
 // mariaLooksUp counts how rows were read: never one after the other from the start of

@@ -2,7 +2,12 @@ package sqlstore_test
 
 import (
 	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -28,6 +33,45 @@ func TestPollsWriteNoWAL(t *testing.T) {
 
 	execAll(t, db, "ALTER TABLE devicegrant_polls SET LOGGED")
 	assert.NotEmpty(t, walOfPolls(t, db, server, 10).rows, "records of rows in a table that is logged: they would be seen")
+}
+
+// Whoever reads a page of grants that were changed tidies it, and that is logged. A poll
+// does not wait for it to be on disk: here it would do so for ever.
+func TestPollsDoNotWaitForTheLog(t *testing.T) {
+	t.Parallel()
+	dsn := databases.StartPostgreSQL(t, "autovacuum=off", "synchronous_standby_names=nobody").DSN
+	local := databases.PostgreSQL.Open(t, databases.PostgreSQL.With(dsn, "synchronous_commit=local"))
+	databases.PostgreSQL.NewStore(t, local, sqlstore.Config{}) // With the schema.
+	store, err := sqlstore.New(databases.PostgreSQL.Open(t, dsn), sqlstore.PostgreSQL, sqlstore.Config{ExactPace: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, store.Close()) })
+
+	const grants = 100 // Several pages of them, for each way to poll.
+	execAll(t, local, fmt.Sprintf(grantsOfMillion, "lpad((i * 48271 % 1000003)::text, 32, '0')::bytea", "gen_random_uuid()", "false",
+		fmt.Sprintf("generate_series(1::bigint, %d) i", 2*grants)))
+	for from, workers := range map[int]int{1: 1, 1 + grants: grants} {
+		for minute := range 2 { // First polls, and others.
+			execAll(t, local, "UPDATE devicegrant_grants SET version = version + 1")
+			var next atomic.Int64
+			require.NoError(t, together(workers, func() (err error) {
+				for i := next.Add(1) - 1; i < grants && err == nil; i = next.Add(1) - 1 {
+					_, err = store.Poll(t.Context(), [32]byte(codeOf(int64(from)+i)), "tv", time.UnixMicro(1).Add(time.Duration(minute)*time.Minute))
+				}
+				return err
+			}))
+		}
+	}
+}
+
+// together makes n calls at once.
+func together(n int, call func() error) error {
+	var wg sync.WaitGroup
+	errs := make([]error, n)
+	for i := range errs {
+		wg.Go(func() { errs[i] = call() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // walRecords is what was logged.
