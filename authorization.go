@@ -27,7 +27,10 @@ func (s *Server) DeviceAuthorizationHandler() http.Handler {
 			writeError(w, r, e)
 			return
 		}
-		writeJSON(w, http.StatusOK, a.response())
+		b := bodyPool.Get().(*body)
+		defer bodyPool.Put(b)
+		b.Reset()
+		writeJSON(w, http.StatusOK, a.appendTo(b.AvailableBuffer()))
 	})
 }
 
@@ -78,9 +81,8 @@ func (s *Server) requestKey(w http.ResponseWriter, r *http.Request, f *form) (Ke
 
 const base64URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
-// response returns the answer, as encoding/json would write it.
-func (a *Authorization) response() []byte {
-	b := make([]byte, 0, 512) // More than most take.
+// appendTo appends the answer, as encoding/json would write it.
+func (a *Authorization) appendTo(b []byte) []byte {
 	b = appendString(append(b, `{"device_code":`...), a.DeviceCode)
 	b = appendString(append(b, `,"user_code":`...), a.UserCode)
 	b = appendString(append(b, `,"verification_uri":`...), a.VerificationURI)

@@ -208,21 +208,23 @@ func (ring keyring) newDeviceCode(random io.Reader, latest time.Time, p possessi
 	}
 	copy(t.raw[signed:], t.tag(signed))
 	raw := t.raw[:signed+deviceCodeTag]
-	return base64.RawURLEncoding.EncodeToString(raw), sha256.Sum256(raw), nil
+	var text [maxDeviceCode / 3 * 4]byte
+	return string(base64.RawURLEncoding.AppendEncode(text[:0], raw)), sha256.Sum256(raw), nil
 }
 
-// openDeviceCode reads a device code. ok is false when no key made it.
-func (ring keyring) openDeviceCode(code string) (c deviceCode, ok bool) {
+// openDeviceCode reads a device code into c. It reports false, and leaves c as it is, when
+// no key made it.
+func (ring keyring) openDeviceCode(code string, c *deviceCode) (ok bool) {
 	for _, k := range ring {
 		t := k.digesters.Get().(*digester)
-		ok = t.open(code, &c)
+		ok = t.open(code, c)
 		k.digesters.Put(t)
 		if ok {
 			c.key = k
-			return c, true
+			return true
 		}
 	}
-	return deviceCode{}, false
+	return false
 }
 
 func (t *digester) open(code string, c *deviceCode) bool {

@@ -206,27 +206,26 @@ func TestDeviceCode(t *testing.T) {
 			assert.Regexp(t, `^[A-Za-z0-9_-]+$`, code)
 			assert.Len(t, code, h.length)
 
-			got, ok := ring.openDeviceCode(code)
-			require.True(t, ok)
+			var got deviceCode
+			require.True(t, ring.openDeviceCode(code, &got))
 			assert.Equal(t, digest, got.digest)
 			assert.True(t, latest.Equal(got.latest))
 
 			for i := range code {
 				for _, c := range []byte{'A', 'b', '-', '=', '\n', 0} {
 					forged := code[:i] + string(c) + code[i+1:]
-					_, ok := ring.openDeviceCode(forged)
-					assert.Equal(t, forged == code, ok, "changed at %d", i)
+					assert.Equal(t, forged == code, ring.openDeviceCode(forged, new(deviceCode)), "changed at %d", i)
 				}
 			}
 			for _, bad := range []string{"", code[:63], code[:64] + "\n", code + "A", code + "\n", code[:len(code)-1], strings.Repeat("A", 64), strings.Repeat("=", 80), code[:9] + strings.Repeat("\n", 16) + code[9:min(len(code), 64)]} {
-				_, ok := ring.openDeviceCode(bad)
-				assert.False(t, ok, "%q", bad)
+				assert.False(t, ring.openDeviceCode(bad, new(deviceCode)), "%q", bad)
 			}
 		})
 	}
 	code, _, err := ring.newDeviceCode(rand.NewChaCha8([32]byte{}), latest.Add(time.Nanosecond), possession{})
 	require.NoError(t, err)
-	got, _ := ring.openDeviceCode(code)
+	var got deviceCode
+	require.True(t, ring.openDeviceCode(code, &got))
 	assert.True(t, latest.Add(time.Second).Equal(got.latest), "a fraction is rounded up")
 	_, _, err = ring.newDeviceCode(iotest.ErrReader(errors.New("no entropy")), latest, possession{})
 	assert.ErrorContains(t, err, "no entropy")
@@ -240,8 +239,8 @@ func TestDeviceCodeKeepsItsBinding(t *testing.T) {
 	require.NoError(t, err)
 	raw, err := base64.RawURLEncoding.DecodeString(bound)
 	require.NoError(t, err)
-	_, ok := ring.openDeviceCode(base64.RawURLEncoding.EncodeToString(append(raw[:deviceCodeBare:deviceCodeBare], raw[deviceCodeBound:]...)))
-	assert.False(t, ok)
+	stripped := base64.RawURLEncoding.EncodeToString(append(raw[:deviceCodeBare:deviceCodeBare], raw[deviceCodeBound:]...))
+	assert.False(t, ring.openDeviceCode(stripped, new(deviceCode)))
 }
 
 // Nobody sees by two codes that they are bound to the same key.
@@ -268,7 +267,8 @@ func FuzzDeviceCode(f *testing.F) {
 		f.Add(strings.Repeat("A", h.length))
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		got, ok := ring.openDeviceCode(s)
+		var got deviceCode
+		ok := ring.openDeviceCode(s, &got)
 		digest, known := made[s]
 		require.Equal(t, known, ok, "only what was made is taken")
 		if ok {
@@ -283,11 +283,10 @@ func TestKeyRotation(t *testing.T) {
 	old, both, fresh := testRing(t, 1), testRing(t, 2, 1), testRing(t, 2)
 	code, digest, err := old.newDeviceCode(rand.NewChaCha8([32]byte{}), t0, possession{})
 	require.NoError(t, err)
-	got, ok := both.openDeviceCode(code)
-	assert.True(t, ok)
+	var got deviceCode
+	assert.True(t, both.openDeviceCode(code, &got))
 	assert.Equal(t, digest, got.digest)
-	_, ok = fresh.openDeviceCode(code)
-	assert.False(t, ok)
+	assert.False(t, fresh.openDeviceCode(code, &got))
 
 	sealed := old.seal("p", at(time.Minute), []byte("content"))
 	content, ok := both.unseal("p", at(0), sealed)

@@ -88,7 +88,7 @@ func credentials(r *http.Request, f *form) (Credentials, error) {
 // basic reads HTTP Basic credentials. Both parts are form-encoded inside (RFC 6749
 // section 2.3.1). Another scheme is none of our business.
 func basic(r *http.Request) (id, secret string, ok bool, err error) {
-	scheme, encoded, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	scheme, encoded := cut(header(r, "Authorization"), ' ')
 	if !strings.EqualFold(scheme, "Basic") {
 		return "", "", false, nil
 	}

@@ -278,7 +278,7 @@ func New(cfg Config) (*Server, error) {
 }
 
 // now is the time as every Store can hold it.
-func now() time.Time { return time.Now().Truncate(time.Microsecond) }
+func now() time.Time { return time.UnixMicro(time.Now().UnixMicro()) }
 
 func (c Config) withDefaults() Config {
 	if c.Lifetime == 0 {

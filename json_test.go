@@ -25,7 +25,7 @@ func FuzzAnswers(f *testing.F) {
 			VerificationURIComplete string `json:"verification_uri_complete,omitempty"`
 			ExpiresIn               int64  `json:"expires_in"`
 			Interval                int64  `json:"interval"`
-		}{deviceCode, userCode, uri, complete, wholeSeconds(a.ExpiresIn), wholeSeconds(a.Interval)}, a.response())
+		}{deviceCode, userCode, uri, complete, wholeSeconds(a.ExpiresIn), wholeSeconds(a.Interval)}, a.appendTo(nil))
 
 		e := &Error{Code: deviceCode, Description: userCode, Interval: time.Duration(interval)}
 		requireMarshaled(t, struct {

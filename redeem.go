@@ -77,7 +77,8 @@ type PollRequest struct {
 // With a Store that is a [Redeemer], TokenHandler ends a redemption when it has sent
 // the answer, and Poll when it returns.
 func (s *Server) Poll(ctx context.Context, p PollRequest) (*Token, error) {
-	code, known := s.keys.openDeviceCode(p.DeviceCode)
+	var code deviceCode
+	known := s.keys.openDeviceCode(p.DeviceCode, &code)
 	if !known {
 		if err := s.limitUnknown(ctx, p.Addr); err != nil {
 			return nil, err
@@ -163,6 +164,9 @@ func (s *Server) unproven(ctx context.Context, r PollRequest, code *deviceCode) 
 
 // refuse raises the event of a refusal, if it has one.
 func (s *Server) refuse(ctx context.Context, p Polled, r PollRequest, refusal *Error) error {
+	if refusal == ErrAuthorizationPending {
+		return refusal // Nearly always.
+	}
 	e := Event{Grant: p.ID, ClientID: r.ClientID, Addr: r.Addr}
 	switch {
 	case refusal == errUnknownState:

@@ -23,9 +23,13 @@ const (
 // grantScope returns the scope that the client gets when it asks for scope
 // (RFC 6749 section 3.3): each token once.
 func (c Client) grantScope(scope string) (string, error) {
-	asked := strings.Split(scope, " ")
-	if scope == "" {
-		asked = slices.Clone(c.DefaultScopes)
+	var few [8]string // As many as most ask for.
+	asked := append(few[:0], c.DefaultScopes...)
+	if scope != "" {
+		asked = few[:0]
+		for token := range strings.SplitSeq(scope, " ") {
+			asked = append(asked, token)
+		}
 	}
 	granted := asked[:0]
 	for _, token := range asked {

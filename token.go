@@ -55,7 +55,8 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request, f *form) {
 // is refused, where there were too many, before its client costs anything.
 func (s *Server) pollRequest(w http.ResponseWriter, r *http.Request, f *form) (*Token, deliverer, error) {
 	p := PollRequest{DeviceCode: f.get("device_code"), CodeVerifier: f.get("code_verifier"), Addr: s.remoteAddr(r)}
-	code, known := s.keys.openDeviceCode(p.DeviceCode)
+	var code deviceCode
+	known := s.keys.openDeviceCode(p.DeviceCode, &code)
 	if !known && p.DeviceCode != "" {
 		if err := s.limitUnknown(r.Context(), p.Addr); err != nil {
 			return nil, nil, err
