@@ -18,28 +18,33 @@ func (s *Server) DeviceAuthorizationHandler() http.Handler {
 			return
 		}
 		s.shareWithAny(w, r)
-		a, err := s.authorizeRequest(w, r)
-		if err != nil {
+		if err := s.serveAuthorization(w, r); err != nil {
 			e := asError(err)
 			if e == nil {
 				e = ErrTemporarilyUnavailable.withRetryAfter(s.cfg.Interval)
 			}
 			writeError(w, r, e)
-			return
 		}
-		b := bodyPool.Get().(*body)
-		defer bodyPool.Put(b)
-		b.Reset()
-		writeJSON(w, http.StatusOK, a.appendTo(b.AvailableBuffer()))
 	})
 }
 
-func (s *Server) authorizeRequest(w http.ResponseWriter, r *http.Request) (*Authorization, error) {
+// serveAuthorization answers a request, unless it returns an error.
+func (s *Server) serveAuthorization(w http.ResponseWriter, r *http.Request) error {
 	f, err := readForm(r, paramResource)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.free()
+	a, err := s.authorizeRequest(w, r, f)
+	if err != nil {
+		return err
+	}
+	f.body.Reset() // It has been read, and has room for the answer.
+	writeJSON(w, http.StatusOK, a.appendTo(f.body.AvailableBuffer()))
+	return nil
+}
+
+func (s *Server) authorizeRequest(w http.ResponseWriter, r *http.Request, f *form) (*Authorization, error) {
 	client, err := s.authenticate(w, r, f)
 	if err != nil {
 		return nil, err

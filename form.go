@@ -29,18 +29,12 @@ type form struct {
 
 	repeatable string
 	repeated   []string // its values
-}
 
-var (
-	formPool = sync.Pool{New: func() any { return new(form) }}
-	bodyPool = sync.Pool{New: func() any { return new(body) }}
-)
-
-// body is the first maxBody bytes of a request's body.
-type body struct {
-	bytes.Buffer
+	body    bytes.Buffer // the first maxBody bytes of the request's
 	limited io.LimitedReader
 }
+
+var formPool = sync.Pool{New: func() any { return new(form) }}
 
 // get returns a parameter's value, the first if there are several; one that is absent
 // is empty, and one that was sent empty counts as absent (RFC 6749 section 3.2).
@@ -102,6 +96,7 @@ func (f *form) free() {
 	clear(f.values)
 	clear(f.repeated)
 	f.names, f.values, f.repeated = f.names[:0], f.values[:0], f.repeated[:0]
+	f.body.Reset()
 	formPool.Put(f)
 }
 
@@ -115,16 +110,19 @@ func readForm(r *http.Request, repeatable string) (*form, error) {
 	if r.PostForm != nil {
 		return formOf(r.PostForm, repeatable)
 	}
-	b := bodyPool.Get().(*body)
-	defer bodyPool.Put(b)
-	complete, err := b.read(r)
+	f := newForm(repeatable)
+	complete, err := f.read(r)
+	if err == nil && !complete {
+		err = errBodyTooLarge
+	}
+	if err == nil {
+		err = f.parse()
+	}
 	if err != nil {
+		f.free()
 		return nil, err
 	}
-	if !complete {
-		return nil, errBodyTooLarge
-	}
-	return parseForm(b.String(), repeatable)
+	return f, nil
 }
 
 var (
@@ -132,17 +130,16 @@ var (
 	errBodyRead     = ErrInvalidRequest.Describe("the body could not be read")
 )
 
-// read fills b; complete is false when there is more than it holds.
-func (b *body) read(r *http.Request) (complete bool, err error) {
-	b.Reset()
+// read reads a request's body; complete is false when there is more than the form holds.
+func (f *form) read(r *http.Request) (complete bool, err error) {
 	if r.Body == nil {
 		return true, nil
 	}
-	b.limited = io.LimitedReader{R: r.Body, N: maxBody + 1}
-	_, err = b.ReadFrom(&b.limited)
-	b.limited.R = nil
+	f.limited = io.LimitedReader{R: r.Body, N: maxBody + 1}
+	_, err = f.body.ReadFrom(&f.limited)
+	f.limited.R = nil
 	if err == nil {
-		return b.Len() <= maxBody, nil
+		return f.body.Len() <= maxBody, nil
 	}
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return false, errBodyTooLarge
@@ -184,11 +181,9 @@ func formOf(values url.Values, repeatable string) (*form, error) {
 	return f, nil
 }
 
-// parseForm splits a body into parameters, of which one may be repeated. Those that
-// need no decoding share the body's memory.
-func parseForm(body, repeatable string) (*form, error) {
-	f := newForm(repeatable)
-	for body != "" {
+// parse splits the body into parameters. Those that need no decoding share one copy of it.
+func (f *form) parse() error {
+	for body := f.body.String(); body != ""; {
 		var pair string
 		pair, body = cut(body, '&')
 		if pair == "" {
@@ -198,15 +193,13 @@ func parseForm(body, repeatable string) (*form, error) {
 		name, err1 := unescape(rawName)
 		value, err2 := unescape(rawValue)
 		if err1 != nil || err2 != nil {
-			f.free()
-			return nil, ErrInvalidRequest.Describe("the body is not a well-formed form")
+			return ErrInvalidRequest.Describe("the body is not a well-formed form")
 		}
 		if err := f.add(name, value); err != nil {
-			f.free()
-			return nil, err
+			return err
 		}
 	}
-	return f, nil
+	return nil
 }
 
 // cut is strings.Cut at one byte, and faster.

@@ -143,25 +143,25 @@ func tokenForm(r *http.Request) (*form, error) {
 		}
 		return formOf(r.PostForm, paramResource)
 	}
-	b := bodyPool.Get().(*body)
-	defer bodyPool.Put(b)
-	complete, err := b.read(r)
+	f := newForm(paramResource)
+	complete, err := f.read(r)
 	if err != nil {
+		f.free()
 		return nil, err
 	}
-	f, err := parseForm(b.String(), paramResource)
-	switch {
-	case err != nil && mentionsGrant(b.Bytes()):
-		return nil, err
-	case err == nil && f.get("grant_type") == GrantType && complete:
+	err = f.parse()
+	ours := err == nil && f.get("grant_type") == GrantType
+	if ours && complete {
 		return f, nil
-	case err == nil && f.get("grant_type") == GrantType:
-		f.free()
-		return nil, errBodyTooLarge
-	case err == nil:
-		f.free()
 	}
-	r.Body = restored{io.MultiReader(bytes.NewReader(bytes.Clone(b.Bytes())), r.Body), r.Body}
+	defer f.free()
+	switch {
+	case ours:
+		return nil, errBodyTooLarge
+	case err != nil && mentionsGrant(f.body.Bytes()):
+		return nil, err
+	}
+	r.Body = restored{io.MultiReader(bytes.NewReader(bytes.Clone(f.body.Bytes())), r.Body), r.Body}
 	return nil, nil
 }
 
