@@ -164,23 +164,21 @@ func (s *Server) unproven(ctx context.Context, r PollRequest, code *deviceCode) 
 
 // refuse raises the event of a refusal, if it has one.
 func (s *Server) refuse(ctx context.Context, p Polled, r PollRequest, refusal *Error) error {
-	if refusal == ErrAuthorizationPending {
-		return refusal // Nearly always.
-	}
-	e := Event{Grant: p.ID, ClientID: r.ClientID, Addr: r.Addr}
+	var raised EventType
+	var cause error
 	switch {
 	case refusal == errUnknownState:
-		e.Type, e.Err = EventStoreError, refusal
+		raised, cause = EventStoreError, refusal
 	case refusal == errOtherClient:
-		e.Type = EventOtherClient
+		raised = EventOtherClient
 	case refusal == errReplayed:
-		e.Type = EventReplayed
+		raised = EventReplayed
 	case refusal.Code == ErrSlowDown.Code:
-		e.Type = EventSlowDown
+		raised = EventSlowDown
 	default:
 		return refusal
 	}
-	s.raise(ctx, e)
+	s.raise(ctx, Event{Type: raised, Grant: p.ID, ClientID: r.ClientID, Addr: r.Addr, Err: cause})
 	return refusal
 }
 
