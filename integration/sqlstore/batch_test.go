@@ -1,7 +1,6 @@
 package sqlstore_test
 
 import (
-	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -23,8 +22,7 @@ func TestBatchesLookUpTheirGrants(t *testing.T) {
 	db, plans := openExplained(t, dsn)
 	store := databases.PostgreSQL.NewStore(t, db, sqlstore.Config{Timeout: patience})
 	const grants, devices = 2000, 128
-	execAll(t, db, fmt.Sprintf(grantsOfMillion, "lpad((i * 48271 % 1000003)::text, 32, '0')::bytea", "gen_random_uuid()", "false",
-		fmt.Sprintf("generate_series(1::bigint, %d) i", grants)), "ANALYZE devicegrant_grants")
+	execAll(t, db, grantsOnPostgreSQL(grants), "ANALYZE devicegrant_grants")
 	now := time.UnixMicro(1)
 	poll := func() {
 		var next atomic.Int64

@@ -40,6 +40,12 @@ const (
 	SELECT device_code, 1, -created_at, -created_at, 1 FROM devicegrant_grants`
 )
 
+// grantsOnPostgreSQL are the first n of them.
+func grantsOnPostgreSQL(n int) string {
+	return fmt.Sprintf(grantsOfMillion, "lpad((i * 48271 % 1000003)::text, 32, '0')::bytea", "gen_random_uuid()", "false",
+		fmt.Sprintf("generate_series(1::bigint, %d) i", n))
+}
+
 // codeOf is the digest in both codes of grant i: a number that i permutes, in decimal.
 func codeOf(i int64) []byte { return fmt.Appendf(nil, "%032d", i*48271%1000003) }
 
@@ -54,7 +60,7 @@ func TestMillion(t *testing.T) {
 		statements func(t *testing.T, dsn string)
 	}{
 		{databases.PostgreSQL, nil, nil, []string{
-			fmt.Sprintf(grantsOfMillion, "lpad((i * 48271 % 1000003)::text, 32, '0')::bytea", "gen_random_uuid()", "false", "generate_series(1::bigint, 1000000) i"),
+			grantsOnPostgreSQL(million),
 			fmt.Sprintf(pollsOfMillion, "expires_at, "), talliesOfMillion,
 			"VACUUM ANALYZE devicegrant_grants", "VACUUM ANALYZE devicegrant_polls", "VACUUM ANALYZE devicegrant_tallies",
 		}, postgresLooksUp},

@@ -3,7 +3,6 @@ package sqlstore_test
 import (
 	"database/sql"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -47,8 +46,7 @@ func TestPollsDoNotWaitForTheLog(t *testing.T) {
 	t.Cleanup(func() { assert.NoError(t, store.Close()) })
 
 	const grants = 100 // Several pages of them, for each way to poll.
-	execAll(t, local, fmt.Sprintf(grantsOfMillion, "lpad((i * 48271 % 1000003)::text, 32, '0')::bytea", "gen_random_uuid()", "false",
-		fmt.Sprintf("generate_series(1::bigint, %d) i", 2*grants)))
+	execAll(t, local, grantsOnPostgreSQL(2*grants))
 	for from, workers := range map[int]int{1: 1, 1 + grants: grants} {
 		for minute := range 2 { // First polls, and others.
 			execAll(t, local, "UPDATE devicegrant_grants SET version = version + 1")
